@@ -1,0 +1,1 @@
+"""Thin Hydra entry points: compose, call, record. No science here."""

@@ -1,0 +1,128 @@
+"""`minilm-lab COMMAND [hydra overrides]`: finds the command and hands over to Hydra, as its users know it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minilm_lab.errors import LabError
+
+#: Command -> what `minilm-lab --help` says of it. Each is a module of this package with `run(cfg)`.
+COMMANDS = {
+    "distill": "distil a teacher into a student",
+    "finetune": "fine-tune a student, a teacher or any checkpoint on a downstream task and score it",
+    "table": "run what a table of experiments/ still misses, and render it",
+    "runs": "list runs: state, name, loss or score, age",
+}
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:]
+    if _completing(arguments):
+        return
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    if arguments[0] == "--version":
+        from minilm_lab import __version__
+
+        print(f"minilm-lab {__version__}")
+        return
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        from minilm_lab.errors import nearest
+
+        _fail(f"'{command}' is not a command.{nearest(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+    _run(command, rest)
+
+
+def _run(command: str, rest: list[str]) -> None:
+    from minilm_lab.commands import composing
+
+    _prepare()
+    module = importlib.import_module(f"minilm_lab.commands.{command}")
+    sys.argv = [f"minilm-lab {command}", *rest]
+    # Let errors through Hydra: they are told below, without a traceback through libraries.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _hydra(command, module.run)()
+    except LabError as error:
+        _fail(str(error))
+    except composing.COMPOSITION_ERRORS as error:
+        _fail(composing.explain(error, command, rest))
+    except KeyboardInterrupt:
+        _fail("interrupted; start the same command again and it goes on from the last checkpoint", code=130)
+
+
+def _hydra(command: str, run: Callable[[Any], Any]) -> Callable[[], Any]:
+    import hydra
+
+    from minilm_lab.commands.composing import conf_folder
+
+    return hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)(run)
+
+
+def _prepare() -> None:
+    """Quiet libraries and a plain log: time, message."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("minilm_lab").setLevel(logging.INFO)
+    for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    for name, value in (
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("WANDB_SILENT", "true"),
+        ("TOKENIZERS_PARALLELISM", "true"),
+    ):
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "minilm-lab COMMAND [group=option] [group.key=value] …",
+            "",
+            *lines,
+            "",
+            "Every command is a Hydra application:",
+            "  minilm-lab COMMAND --help      its groups and their options",
+            "  minilm-lab COMMAND --cfg job   the composed config",
+            "  minilm-lab COMMAND -m a=1,2    a multirun over values",
+            '  eval "$(minilm-lab distill -sc install=bash)"   tab completion',
+        ]
+    )
+
+
+def _completing(arguments: list[str]) -> bool:
+    """Answer the shell's question for completions: `minilm-lab -sc query=bash`, the line in COMP_LINE."""
+    if len(arguments) < 2 or arguments[0] != "-sc" or not arguments[1].startswith("query="):
+        return False
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    command = words[1] if len(words) > 1 else ""
+    if command not in COMMANDS or len(words) < 3:
+        print(" ".join(name for name in COMMANDS if name.startswith(command)))
+        return True
+    # Hydra completes overrides of one application: leave the command out of the line.
+    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    _run(command, arguments)
+    return True
+
+
+def _fail(message: str, code: int = 1) -> None:
+    print(f"minilm-lab: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def root() -> Path:
+    """The checkout (or the folder of the installed package)."""
+    return Path(__file__).resolve().parents[2]

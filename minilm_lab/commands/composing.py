@@ -1,0 +1,95 @@
+"""Compose configs, and explain in one line what is wrong with an override."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from minilm_lab.errors import LabError, nearest
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def conf_folder() -> Path:
+    """The folder of configs: beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if folder.is_dir():
+            return folder
+    raise LabError(f"the configs are missing beside {package}; install the lab again (pip install -e .)")
+
+
+def compose_command(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the config of a command as the command line would; LabError explains a bad override."""
+    # Inside a running Hydra job the global state belongs to that job: put it back afterwards.
+    instance = GlobalHydra.instance()
+    outer = instance.hydra
+    instance.clear()
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=command):
+            return compose(command, overrides=list(overrides))
+    except COMPOSITION_ERRORS as error:
+        raise LabError(explain(error, command, overrides)) from error
+    finally:
+        instance.hydra = outer
+
+
+def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str:
+    """Say what is wrong and what would be right."""
+    if isinstance(error, OverrideParseException):
+        return f"the override '{error.override}' cannot be parsed; write group=option or group.key=value"
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        missing = str(error.missing_cfg_file).split("/")
+        group, option = "/".join(missing[:-1]), missing[-1]
+        return f"{group}={option}: no such option.{nearest(option, error.options)} {_options(group, error.options)}"
+    text = str(error)
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(found.group(1), command)
+    if found := re.search(r"(?:Key|in) '?([\w.]+)'? is not in struct", text):
+        return _unknown_key(found.group(1), command)
+    return text.splitlines()[0]
+
+
+def _options(group: str, options: Sequence[str]) -> str:
+    return f"conf/{group} has: {', '.join(sorted(options))}"
+
+
+def _unknown_key(key: str, command: str) -> str:
+    keys = sorted(_keys(OmegaConf.to_container(compose_command(command, []), resolve=False)))
+    groups = sorted(p.name for p in conf_folder().iterdir() if p.is_dir())
+    name = key.split("@")[0]
+    parent, _, last = name.rpartition(".")
+    siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
+    if not parent:
+        hint = nearest(name, {*groups, *siblings})
+        return f"{name}: no such group or setting.{hint} Groups: {', '.join(groups)}"
+    if siblings:
+        shown = ", ".join(s for s in siblings if s != "_target_")
+        return f"{name}: no such setting.{nearest(last, siblings)} {parent} has: {shown}"
+    return f"{name}: no such setting.{nearest(name, keys)}"
+
+
+def _keys(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for name, inner in value.items():
+        found.append(f"{prefix}{name}")
+        found.extend(_keys(inner, f"{prefix}{name}."))
+    return found
+
+
+__all__ = ["COMPOSITION_ERRORS", "ConfigCompositionException", "compose_command", "conf_folder", "explain"]

@@ -1,0 +1,34 @@
+"""The typed parts of a composed config that both `distill` and `finetune` need, checked before anything loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from omegaconf import DictConfig
+
+from minilm_lab import config
+from minilm_lab.errors import LabError
+from minilm_lab.training.settings import How, Scale
+
+
+def read_how(cfg: DictConfig) -> How:
+    """Check and build impl, trainer, logger and paths."""
+    built = {name: config.build(cfg[name], name) for name in ("impl", "trainer", "logger", "paths")}
+    hub = built["paths"].hub
+    if hub is not None and not Path(hub).expanduser().is_dir():
+        raise LabError(f"paths.hub={hub} is not a folder; it holds <owner>/<name>/… as on the hub")
+    return How(**built, experiment=str(cfg.get("experiment_name") or ""))
+
+
+def read_seed(cfg: DictConfig) -> int:
+    """The seed of distillation."""
+    seed = cfg.seed
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise LabError(f"seed={seed!r} must be a whole number, 0 or more")
+    return seed
+
+
+def scale_of(cfg: DictConfig) -> Scale:
+    """The group `scale`."""
+    scale = config.build(cfg.scale, "scale")
+    assert isinstance(scale, Scale)
+    return scale

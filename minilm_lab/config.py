@@ -1,0 +1,80 @@
+"""From a composed Hydra config to typed objects: the dataclass is both the schema and the object.
+
+Every group file names its dataclass with `_target_` and gives its fields. `build` checks the keys (and
+names the nearest right one), converts the types through OmegaConf's structured configs and constructs the
+dataclass, whose `__post_init__` refuses impossible values. Nothing here loads a model or reads data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from minilm_lab.errors import LabError, nearest
+
+#: Only classes of the lab are built from a config: a config is data, it must not run other code.
+ALLOWED_PREFIX = "minilm_lab."
+
+
+def locate(target: str) -> type[Any]:
+    """Return the dataclass that a `_target_` names; LabError if there is none in the lab."""
+    module, _, name = target.rpartition(".")
+    if not target.startswith(ALLOWED_PREFIX):
+        raise LabError(f"_target_: {target} is not part of the lab (it must start with '{ALLOWED_PREFIX}')")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise LabError(f"_target_: {target} cannot be imported ({error})") from error
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise LabError(f"_target_: {target} is not a dataclass")
+    return found
+
+
+def build(node: Any, key: str) -> Any:
+    """Check the group `node` against its dataclass and return the object.
+
+    `key` is where the group stands in the config ("teacher", "optim"); errors name it.
+    """
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise LabError(f"{key}: choose a file of the group conf/{key} (got {node!r})")
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    schema = locate(str(values.pop("_target_")))
+    return from_values(schema, values, key)
+
+
+def from_values(schema: type[Any], values: Mapping[Any, Any], key: str) -> Any:
+    """Construct the dataclass `schema` from plain `values`; every error names the key and its value."""
+    known = {field.name: field for field in dataclasses.fields(schema) if field.init}
+    for name in values:
+        if name not in known:
+            allowed = ", ".join(sorted(known))
+            raise LabError(f"{key}.{name}: no such setting.{nearest(str(name), known)} {key} has: {allowed}")
+    for name, field in known.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if (values.get(name, field.default) == MISSING) or (required and name not in values):
+            raise LabError(f"{key}.{name} must be given, for example {key}.{name}=…")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        where = f"{key}.{error.full_key}" if getattr(error, "full_key", None) else key
+        given = values.get(str(error.full_key).split(".")[0].split("[")[0]) if error.full_key else None
+        reason = str(error).splitlines()[0]
+        raise LabError(f"{where}={given!r}: {reason}") from error
+
+
+def plain(thing: Any) -> Any:
+    """Turn dataclasses (nested, in lists and dicts) into plain containers that JSON can write."""
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        return {f.name: plain(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+    if isinstance(thing, Mapping):
+        return {str(k): plain(v) for k, v in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [plain(v) for v in thing]
+    return thing

@@ -1,0 +1,137 @@
+"""Batches of blocks: an endless training stream that can start anywhere, and the held-out blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from minilm_lab.corpora.blocks import Blocks
+from minilm_lab.corpora.order import Order
+from minilm_lab.errors import LabError
+
+if TYPE_CHECKING:  # importing torch takes seconds, which a configuration error should not
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+
+class Batch(TypedDict):
+    """Blocks as the models take them."""
+
+    input_ids: Tensor
+    """(batch, length), int64; length is that of the longest block of the batch."""
+    mask: Tensor | None
+    """(batch, length), bool, true = real token; None if every block is full."""
+    samples: Tensor
+    """(batch,), int64: sample numbers; of held-out batches the block numbers."""
+    tokens: int
+    """Real tokens in the batch, special tokens included."""
+
+
+def loader(
+    blocks: Blocks,
+    *,
+    seed: int,
+    batch_size: int,
+    first_sample: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Return an endless stream of training batches that begins with sample number `first_sample`.
+
+    Global batch k holds the `batch_size * world_size` samples after ``first_sample + k * batch_size *
+    world_size``, of which rank r takes its contiguous slice. So what is seen depends on `seed` and the number of
+    samples seen alone: the loader is resumed by passing that number, with any number of ranks and workers.
+
+    Args:
+        blocks: what to sample from; held-out blocks never come.
+        seed: of the order.
+        batch_size: samples of a batch of this rank.
+        first_sample: number of samples seen before, over all ranks.
+        rank: of this process.
+        world_size: number of ranks.
+        workers: processes that read ahead; 0 = read in this one.
+        pin_memory: for faster copies to a GPU.
+
+    Raises:
+        LabError: there are fewer training blocks than a batch over all ranks.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    training = len(blocks.train)
+    if training < batch_size * world_size:
+        raise LabError(
+            f"the corpus '{blocks.index.corpus}' has {training:,} training blocks of {blocks.length} tokens, fewer "
+            f"than one batch of {batch_size * world_size:,}; use more text, a smaller scale.batch_size or a shorter "
+            "scale.length."
+        )
+    # The loader draws a seed for its workers; from its own generator, so that torch's global random state,
+    # and with it dropout, is the same after a resume.
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(
+        _Samples(blocks, seed),  # type: ignore[arg-type]
+        batch_sampler=_Stream(first_sample + rank * batch_size, batch_size, batch_size * world_size),  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        generator=generator,
+    )
+
+
+def held_out_batches(blocks: Blocks, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+    """Yield the held-out blocks in order, `batch_size` a batch (the last may be smaller), at most `limit` blocks."""
+    chosen = blocks.held_out[:limit]
+    for start in range(0, len(chosen), batch_size):
+        numbers = chosen[start : start + batch_size]
+        yield _batch(blocks, numbers, numbers)
+
+
+class _Samples:
+    """Map-style data set: sample numbers -> batch."""
+
+    def __init__(self, blocks: Blocks, seed: int) -> None:
+        self._blocks = blocks
+        self._order = Order(seed, len(blocks.train))
+
+    def __getitem__(self, sample: int) -> Batch:
+        return self.__getitems__([sample])
+
+    def __getitems__(self, samples: Sequence[int]) -> Batch:
+        numbers = np.asarray(samples, np.int64)
+        return _batch(self._blocks, self._blocks.train[self._order(numbers)], numbers)
+
+
+class _Stream:
+    """Endless batch sampler: runs of consecutive sample numbers. It has no length."""
+
+    def __init__(self, first: int, size: int, step: int) -> None:
+        self._first, self._size, self._step = first, size, step
+
+    def __iter__(self) -> Iterator[range]:
+        for start in count(self._first, self._step):
+            yield range(start, start + self._size)
+
+
+def _batch(blocks: Blocks, rows: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> Batch:
+    import torch
+
+    mask: Tensor | None = None
+    longest, tokens = blocks.length, len(rows) * blocks.length
+    if blocks.lengths is not None:
+        lengths = blocks.lengths[rows]
+        longest, tokens = int(lengths.max()), int(lengths.sum())
+        mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
+    ids = np.asarray(blocks.tokens[rows, :longest]).astype(np.int64)
+    return Batch(
+        input_ids=torch.from_numpy(ids), mask=mask, samples=torch.from_numpy(samples.copy()), tokens=tokens
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,198 @@
+"""Tokenise a corpus once into a cache of blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from minilm_lab.corpora.blocks import LENGTHS, TOKENS, Blocks, BrokenCache, Index, write_index
+from minilm_lab.corpora.checksum import settings_checksum
+from minilm_lab.corpora.corpus import Corpus, Packing
+from minilm_lab.corpora.pack import packer, token_dtype
+from minilm_lab.corpora.specials import specials_of
+from minilm_lab.corpora.tokenise import tokenise
+from minilm_lab.errors import LabError
+
+logger = logging.getLogger(__name__)
+
+#: Goes up whenever the same settings would give other blocks.
+FORMAT = 1
+SHORTEST_LENGTH = 8
+
+
+def build(
+    corpus: Corpus,
+    tokenizer: Any,
+    tokenizer_key: str,
+    *,
+    length: int,
+    hub: str | None,
+    cache: Path,
+    progress: bool = True,
+) -> Blocks:
+    """Return the token blocks of `corpus`, from the cache if they are there, else tokenised now.
+
+    Blocks lie in ``<cache>/corpora/<key>/``; the key depends on the corpus' content, its packing, the tokenizer
+    and the length. A build that was killed leaves nothing that is used; of several processes that need the same
+    blocks one builds and the others wait; blocks that differ from their checksum are built again.
+
+    Args:
+        corpus: what to read.
+        tokenizer: a Hugging Face tokenizer.
+        tokenizer_key: checksum of the tokenizer.
+        length: tokens of a block, special tokens included.
+        hub: folder with local copies of hub data sets, or None.
+        cache: folder for caches.
+        progress: whether to show a progress bar.
+
+    Raises:
+        LabError: the input is missing, empty, binary or too small for two blocks, `length` is too small, or
+            the disk is full.
+    """
+    if length < SHORTEST_LENGTH:
+        raise LabError(f"a block length of {length} tokens is too short; use {SHORTEST_LENGTH} or more.")
+    settings = {
+        "corpus": corpus.fingerprint(hub, cache),
+        "packing": corpus.packing.value,
+        "tokenizer": tokenizer_key,
+        "length": length,
+        "format": FORMAT,
+    }
+    folder = Path(cache) / "corpora" / settings_checksum(settings)
+    if (blocks := _opened(folder)) is not None:
+        return blocks
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock"), corpus.name):
+        if (blocks := _opened(folder)) is None:
+            _write(folder, corpus, tokenizer, settings, length, corpus.documents(hub, cache), progress)
+            blocks = Blocks.open(folder)
+    return blocks
+
+
+def _opened(folder: Path) -> Blocks | None:
+    if not folder.exists():
+        return None
+    try:
+        return Blocks.open(folder)
+    except BrokenCache as error:
+        logger.warning("The token blocks in %s are broken (%s); they are built again.", folder, error)
+        return None
+
+
+@contextlib.contextmanager
+def _locked(file: Path, name: str) -> Iterator[None]:
+    """Hold an exclusive lock that the system releases if the process dies."""
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("Another process tokenises the corpus '%s'; waiting for it.", name)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _write(
+    folder: Path,
+    corpus: Corpus,
+    tokenizer: Any,
+    settings: dict[str, Any],
+    length: int,
+    documents: Iterator[str],
+    progress: bool,
+) -> None:
+    """Build in a folder beside, which takes the place of `folder` when it is whole."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
+    partial.mkdir()
+    try:
+        index = _write_blocks(partial, corpus, tokenizer, settings, length, documents, progress)
+        _check_enough(index)
+        write_index(partial, index)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+        raise LabError(
+            f"the disk is full: no room for the tokens of corpus '{corpus.name}' in {folder.parent}; "
+            "free some, or point paths.cache elsewhere."
+        ) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_blocks(
+    folder: Path,
+    corpus: Corpus,
+    tokenizer: Any,
+    settings: dict[str, Any],
+    length: int,
+    documents: Iterator[str],
+    progress: bool,
+) -> Index:
+    started = time.monotonic()
+    specials = specials_of(tokenizer)
+    packing = packer(corpus.packing, specials, length)
+    count = tokens = characters = blocks_written = 0
+    names = [TOKENS] if corpus.packing is Packing.packed else [TOKENS, LENGTHS]
+    digests = {name: hashlib.blake2b(digest_size=16) for name in names}
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in names}
+        bar = stack.enter_context(
+            tqdm(desc=f"tokenising {corpus.name}", unit=" tokens", unit_scale=True, disable=not progress)
+        )
+        for batch in tokenise(documents, tokenizer):
+            blocks, lengths = packing.add(batch)
+            for name, array in zip(names, (blocks, lengths), strict=False):
+                content = array.tobytes()
+                files[name].write(content)
+                digests[name].update(content)
+            count += sum(batch.first)
+            characters += batch.characters
+            blocks_written += len(blocks)
+            tokens += int(lengths.sum())
+            bar.update(sum(map(len, batch.ids)))
+            bar.set_postfix_str(f"{count:,} documents", refresh=False)
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    return Index(
+        corpus=corpus.name,
+        settings=settings,
+        blocks=blocks_written,
+        length=length,
+        packing=corpus.packing.value,
+        dtype=token_dtype(specials).name,
+        pad=specials.pad,
+        documents=count,
+        characters=characters,
+        tokens=tokens,
+        dropped=packing.dropped,
+        seconds=round(time.monotonic() - started, 3),
+        checksums={name: digest.hexdigest() for name, digest in digests.items()},
+    )
+
+
+def _check_enough(index: Index) -> None:
+    if index.documents == 0:
+        raise LabError(f"the corpus '{index.corpus}' gives no document: its files hold no text.")
+    if index.blocks < 2:
+        raise LabError(
+            f"the corpus '{index.corpus}' is too small: {index.tokens + index.dropped:,} tokens make {index.blocks} "
+            f"block(s) of {index.length}, and at least 2 are needed (one to train on, one held out). "
+            "Use more text or a shorter scale.length."
+        )

@@ -1,0 +1,80 @@
+"""Documents -> token ids, in batches that bound the memory and keep all threads of the tokenizer busy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+#: Characters a batch. Large enough for all threads, small enough for memory (about 100 bytes a character).
+BATCH_CHARACTERS = 2_000_000
+#: Longer documents are tokenised piece by piece: one text is one thread's work, and may be gigabytes long.
+PIECE_CHARACTERS = 50_000
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token ids of consecutive pieces of text, without special tokens."""
+
+    ids: list[list[int]]
+    """One list a piece."""
+
+    first: list[bool]
+    """Whether the piece begins a document (true) or goes on with the one before."""
+
+    characters: int
+    """Length of the text."""
+
+
+def tokenise(
+    documents: Iterable[str], tokenizer: Any, *, piece: int = PIECE_CHARACTERS, batch: int = BATCH_CHARACTERS
+) -> Iterator[TokenBatch]:
+    """Tokenise `documents` with the threads of a fast tokenizer; `piece` and `batch` are in characters."""
+    # Said before the first use: otherwise every later fork (loader workers) prints a warning.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    texts: list[str] = []
+    first: list[bool] = []
+    characters = 0
+    for document in documents:
+        for number, text in enumerate(pieces(document, piece)):
+            texts.append(text)
+            first.append(number == 0)
+            characters += len(text)
+            if characters >= batch:
+                yield TokenBatch(_token_ids(texts, tokenizer), first, characters)
+                texts, first, characters = [], [], 0
+    if texts:
+        yield TokenBatch(_token_ids(texts, tokenizer), first, characters)
+
+
+def pieces(document: str, limit: int) -> Iterator[str]:
+    """Cut `document` into pieces of at most `limit` characters that join to the whole.
+
+    A cut falls in front of white space where there is some, which is where tokenizers cut too: the pieces have
+    the same tokens as the whole.
+    """
+    start = 0
+    while len(document) - start > limit:
+        end = start + limit
+        cut = max(document.rfind(" ", start + 1, end), document.rfind("\n", start + 1, end))
+        while cut > start + 1 and document[cut - 1].isspace():
+            cut -= 1
+        end = cut if cut > start else end
+        yield document[start:end]
+        start = end
+    yield document[start:]
+
+
+def _token_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # longer than the model's positions is right here
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids

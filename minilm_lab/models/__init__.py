@@ -1,0 +1,1 @@
+"""Hugging Face models: where Q, K, V are, stopping at a layer, building a student, saving it."""

@@ -1,0 +1,1 @@
+"""What a student must match: one file an objective."""

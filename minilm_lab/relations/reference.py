@@ -1,0 +1,50 @@
+"""The definition, written as plainly as possible: every relation matrix is materialised.
+
+For tests and for reading. Memory grows with batch * heads * length^2.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from minilm_lab.relations.masks import accumulator, allowed_keys, query_weights
+
+# Letters of a suffix: B batch, A relation heads, I queries, J keys, D width of a head.
+
+
+def relation_kl(
+    student: tuple[Tensor, Tensor],
+    teacher: tuple[Tensor, Tensor],
+    heads: int,
+    mask: Tensor | None,
+    causal: bool,
+    segments: Tensor | None,
+) -> Tensor:
+    allowed = allowed_keys(mask, causal, segments, student[0])
+    if mask is not None:
+        # Whatever padding holds, NaN included, neither the loss nor a gradient may notice.
+        allowed = allowed | ~mask[:, :, None]
+        student, teacher = _without_padding(student, mask), _without_padding(teacher, mask)
+    allowed_B1IJ = allowed[:, None]
+    with torch.no_grad():
+        log_p_BAIJ = _log_relation(*teacher, heads, allowed_B1IJ)
+    log_q_BAIJ = _log_relation(*student, heads, allowed_B1IJ)
+    log_ratio_BAIJ = (log_p_BAIJ - log_q_BAIJ).masked_fill(~allowed_B1IJ, 0)
+    kl_BI = (log_p_BAIJ.exp() * log_ratio_BAIJ).sum(dim=3).mean(dim=1)
+    return (kl_BI * query_weights(mask, student[0])).sum()
+
+
+def _log_relation(left: Tensor, right: Tensor, heads: int, allowed_B1IJ: Tensor) -> Tensor:
+    left_BAID, right_BAJD = _split(left, heads), _split(right, heads)
+    logits_BAIJ = left_BAID @ right_BAJD.mT / math.sqrt(left_BAID.shape[-1])
+    return logits_BAIJ.masked_fill(~allowed_B1IJ, -torch.inf).log_softmax(dim=-1)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    return x.to(accumulator(x.dtype)).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _without_padding(pair: tuple[Tensor, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+    left, right = (x.masked_fill(~mask[:, :, None], 0) for x in pair)
+    return left, right

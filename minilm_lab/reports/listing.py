@@ -1,0 +1,221 @@
+"""The list of runs: what `minilm-lab runs` shows."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import rich.table
+from rich import box
+from rich.text import Text
+
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.reports.records import COMPLETED, FAILED, RUNNING, UNREADABLE, Record, as_number
+from minilm_lab.reports.text import DASH, one_line
+
+#: A run that says it is running, but whose process is gone from this machine; started again, it resumes.
+INTERRUPTED = "INTERRUPTED"
+STATES = (RUNNING, INTERRUPTED, COMPLETED, FAILED, UNREADABLE)
+
+_HEADINGS = ("STATE", "COMMAND", "NAME", "RESULT", "AGE", "IDENTITY")
+_STYLES = {RUNNING: "cyan", INTERRUPTED: "yellow", COMPLETED: "green", FAILED: "red", UNREADABLE: "magenta"}
+_RESULT_LENGTH = 60
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of the list."""
+
+    state: str
+    """The record's state, or `INTERRUPTED`."""
+    result: str
+    """Score, loss, how far a run got, or its error."""
+    age: str
+    """Time since the last sign of life: ``"3 min ago"``."""
+    record: Record
+
+    @property
+    def texts(self) -> tuple[str, str, str, str, str, str]:
+        """The line's six texts, each on one line: state, command, name, result, age, identity."""
+        record = self.record
+        return (
+            self.state,
+            one_line(record.command),
+            one_line(record.name),
+            self.result,
+            self.age,
+            one_line(record.identity) or DASH,
+        )
+
+
+def list_runs(
+    records: Iterable[Record],
+    *,
+    now: datetime | None = None,
+    command: str | None = None,
+    state: str | None = None,
+    contains: str | None = None,
+    host: str | None = None,
+    alive: Callable[[int, datetime | None], bool] | None = None,
+) -> list[Listed]:
+    """Return the runs that match all filters, newest first.
+
+    Args:
+        records: from `records.load`.
+        now: time that ages are counted from (with time zone); the present one if None.
+        command: keep this command's runs.
+        state: keep runs in this state, one of `STATES`, in upper or lower case.
+        contains: keep runs with this text in their name or identity, in upper or lower case.
+        host: name of this machine; only its processes can be looked for.
+        alive: says whether the process (id, time of the run's last sign of life) still works on its run.
+
+    Raises:
+        LabError: `state` is no state.
+    """
+    now = now or datetime.now(UTC)
+    host = host if host is not None else socket.gethostname()
+    alive = alive or process_alive
+    if state is not None and state.upper() not in STATES:
+        raise LabError(
+            f"state={state!r} must be one of {', '.join(STATES)}." + nearest(state.upper(), STATES)
+        )
+    found = []
+    for record in sorted(records, key=lambda record: record.updated or _OLDEST, reverse=True):
+        listed = Listed(_state(record, host, alive), _result(record), _age(record.updated, now), record)
+        if command is not None and record.command != command:
+            continue
+        if state is not None and listed.state != state.upper():
+            continue
+        if contains is not None and contains.casefold() not in f"{record.name}\n{record.identity}".casefold():
+            continue
+        found.append(listed)
+    return found
+
+
+def process_alive(pid: int, seen: datetime | None) -> bool:
+    """Return whether process `pid` of this machine is alive and old enough to have been seen at `seen`.
+
+    Ids are used again, quickly so in containers: a process born after the run's last sign of life is another one.
+    """
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    born = _born(pid)
+    return born is None or seen is None or born <= seen.timestamp() + 5
+
+
+def to_rich(listed: Sequence[Listed]) -> rich.table.Table:
+    """Return the list for a rich console; markup in names is text."""
+    table = rich.table.Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), collapse_padding=True
+    )
+    for heading in _HEADINGS:
+        # In a narrow terminal names and results are wrapped; nothing is cut.
+        table.add_column(heading.capitalize(), no_wrap=heading not in ("NAME", "RESULT"), overflow="fold")
+    for line in listed:
+        state, *texts = line.texts
+        table.add_row(Text(state, style=_STYLES[state]), *map(Text, texts))
+    return table
+
+
+def to_text(listed: Sequence[Listed]) -> str:
+    """Return the list as plain aligned text, never cut: for pipes and logs."""
+    lines = [_HEADINGS, *(line.texts for line in listed)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
+    return "".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
+    )
+
+
+def to_data(listed: Sequence[Listed]) -> list[dict[str, Any]]:
+    """Return the list as data for JSON: full texts, ISO times, `score` and `loss` as numbers or null."""
+    return [_data(line) for line in listed]
+
+
+def _data(line: Listed) -> dict[str, Any]:
+    record = line.record
+    score = record.score
+    # JSON has no NaN: a score that is not finite is null, its name still there.
+    return {
+        "state": line.state,
+        "command": record.command,
+        "name": record.name,
+        "identity": record.identity,
+        "score": None if score is None else {"name": score[0], "value": _finite(score[1])},
+        "loss": _finite(_loss(record)),
+        "step": _finite(as_number(record.progress.get("step"))),
+        "error": record.error,
+        "started": record.started.isoformat() if record.started else None,
+        "updated": record.updated.isoformat() if record.updated else None,
+        "folder": str(Path(record.folder)),
+    }
+
+
+def _state(record: Record, host: str, alive: Callable[[int, datetime | None], bool]) -> str:
+    gone = (
+        record.state == RUNNING
+        and record.host == host
+        and record.pid is not None
+        and not alive(record.pid, record.updated)
+    )
+    return INTERRUPTED if gone else record.state
+
+
+def _loss(record: Record) -> float | None:
+    return record.number("loss") if record.completed else as_number(record.progress.get("loss"))
+
+
+def _result(record: Record) -> str:
+    loss = _loss(record)
+    loss_text = "" if loss is None else f"loss {loss:.4g}"
+    if record.completed:
+        score = record.score
+        text = loss_text if score is None else f"{score[0]} {score[1]:.1f}"
+    elif record.error:
+        text = record.error
+    else:
+        step = as_number(record.progress.get("step"))
+        text = ", ".join(part for part in ("" if step is None else f"step {step:.0f}", loss_text) if part)
+    text = one_line(text)
+    return (text if len(text) <= _RESULT_LENGTH else text[: _RESULT_LENGTH - 1] + "…") or DASH
+
+
+def _age(then: datetime | None, now: datetime) -> str:
+    if then is None:
+        return DASH
+    seconds = (now - then).total_seconds()
+    if seconds < 1:
+        return "now"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and abs(value) < float("inf") else None
+
+
+def _born(pid: int) -> float | None:
+    """Return when a process started, in seconds since 1970; None where the system has no `/proc`."""
+    try:
+        # The command name may hold spaces and brackets: fields are counted from the last bracket.
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(
+            int(line.split()[1])
+            for line in Path("/proc/stat").read_text().splitlines()
+            if line.startswith("btime ")
+        )
+        return boot + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None

@@ -1,0 +1,132 @@
+"""Batches of similar length, in an order that is a pure function of (seed, batch number)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from minilm_lab.tasks.features import Features
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, torch.Tensor]
+
+#: Examples are sorted by length inside groups of this many batches: enough to keep padding of short texts
+#: below a tenth, few enough that what is in a batch remains random.
+BATCHES_PER_GROUP = 50
+
+
+def batches_per_epoch(examples: int, batch_size: int) -> int:
+    """Number of batches of one epoch; one of them may be smaller than the others."""
+    return -(-examples // batch_size)
+
+
+def epoch_order(lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int) -> list[np.ndarray]:
+    """The batches (arrays of example numbers) of one epoch: every example once.
+
+    Shuffle; cut into groups of 50 batches; sort each group by length; cut it into batches; shuffle the batches.
+    """
+    random = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
+    shuffled = random.permutation(len(lengths))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(shuffled), BATCHES_PER_GROUP * batch_size):
+        group = shuffled[start : start + BATCHES_PER_GROUP * batch_size]
+        group = group[np.argsort(lengths[group], kind="stable")]
+        batches += [group[at : at + batch_size] for at in range(0, len(group), batch_size)]
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+def loader(
+    features: Features,
+    *,
+    seed: int,
+    batch_size: int,
+    first_batch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+) -> DataLoader[Batch]:
+    """An endless loader that starts with global batch number `first_batch` (the number of batches seen so far).
+
+    A global batch has ``batch_size * world_size`` examples, of which rank r takes every world_size-th, so that
+    all ranks see similar lengths. Batches are those of `collate`. The loader has no length and needs no other
+    sampler: with Lightning, pass ``use_distributed_sampler=False``.
+    """
+    global_size = batch_size * world_size
+    if len(features) < global_size:
+        log.warning("The %d training examples are fewer than a batch of %d.", len(features), global_size)
+    return DataLoader(
+        _Batches(features),
+        sampler=_Order(features.lengths, seed, global_size, first_batch, rank, world_size),
+        batch_size=None,
+        num_workers=workers,
+    )
+
+
+def eval_batches(features: Features, batch_size: int) -> Iterator[Batch]:
+    """All examples once, longest first (so that a batch too big for the memory fails at once).
+
+    Each batch has `index` too: the example numbers (int64), with which to put the outputs back in order.
+    """
+    order = np.argsort(-features.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        yield collate(features, chosen) | {"index": torch.from_numpy(chosen)}
+
+
+def collate(features: Features, chosen: np.ndarray) -> Batch:
+    """The batch of the examples `chosen`, padded on the right to the longest of them.
+
+    input_ids, attention_mask (1 = real token) and, where the tokenizer makes them, token_type_ids: int64
+    (examples, tokens); labels: int64 or float32 (examples,).
+    """
+    longest = int(features.lengths[chosen].max())
+    mask = np.arange(longest) < features.lengths[chosen][:, None]
+    batch = {
+        "input_ids": _pad(features.input_ids, chosen, mask, features.pad_id),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        "labels": torch.from_numpy(features.labels[chosen]),
+    }
+    if features.token_type_ids is not None:
+        batch["token_type_ids"] = _pad(features.token_type_ids, chosen, mask, 0)
+    return batch
+
+
+def _pad(rows: list[np.ndarray], chosen: np.ndarray, mask: np.ndarray, fill: int) -> torch.Tensor:
+    padded = np.full(mask.shape, fill, dtype=np.int64)
+    padded[mask] = np.concatenate([rows[number] for number in chosen])
+    return torch.from_numpy(padded)
+
+
+class _Batches(Dataset[Batch]):
+    """The batch of a list of example numbers."""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+
+    def __getitem__(self, chosen: np.ndarray) -> Batch:
+        return collate(self.features, chosen)
+
+
+class _Order(Sampler[np.ndarray]):
+    """Endless: the example numbers of this rank's part of each global batch. No ``__len__``, on purpose."""
+
+    def __init__(
+        self, lengths: np.ndarray, seed: int, global_size: int, first_batch: int, rank: int, world_size: int
+    ) -> None:
+        self.lengths, self.seed, self.global_size = lengths, seed, global_size
+        self.first_batch, self.rank, self.world_size = first_batch, rank, world_size
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        epoch, skip = divmod(self.first_batch, batches_per_epoch(len(self.lengths), self.global_size))
+        while True:
+            batches = epoch_order(self.lengths, seed=self.seed, epoch=epoch, batch_size=self.global_size)
+            for batch in batches[skip:]:
+                # The epoch's smaller batch may have fewer examples than ranks: then some are shared, because
+                # a rank without any would leave the others waiting.
+                yield np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size]
+            epoch, skip = epoch + 1, 0

@@ -1,0 +1,172 @@
+"""The embedded task: how positive or negative do people find a sentence?
+
+The source distribution of vaderSentiment carries the sentences of Hutto & Gilbert (ICWSM 2014), each rated by
+20 people from −4 (extremely negative) to +4 (extremely positive): movie-review snippets, product-review
+snippets, newspaper editorials, and tweets. The tweets serve only as unlabelled text here.
+
+The split is a function of the sentence alone. A sentence's key is its words, lower-cased; a hash of the key
+puts it into dev (below ``dev_fraction``) or train, and orders both. So a sentence and its copies (other
+spelling of case or punctuation, other position, other file) are always on one side, and every machine has the
+same split. Copies are merged, with the mean of their ratings; a rating of exactly 0 has no sign and is dropped.
+
+Most sentences of GLUE's SST-2 come from the same movie reviews (732 of its 872 dev sentences are in here), so
+a model fine-tuned on this task, or a corpus with its sentences, has seen the text of SST-2's dev set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.registry import download
+from minilm_lab.tasks.base import Examples, Splits, Task
+
+REQUIREMENT = "vaderSentiment==3.3.2"
+#: Domain -> its file of ratings. Tweets have no entry in `DOMAINS`: they are unlabelled text.
+FILES = {
+    "movie": "movieReviewSnippets_GroundTruth.txt",
+    "product": "amazonReviewSnippets_GroundTruth.txt",
+    "editorial": "nytEditorialSnippets_GroundTruth.txt",
+    "tweet": "tweets_GroundTruth.txt",
+}
+DOMAINS = ("movie", "product", "editorial")
+#: No dev set may take more than this share, so that `unlabelled` knows what to leave out.
+MAX_DEV_FRACTION = 0.2
+#: Ratings go from −4 to +4; the model learns them on a scale of −1 to +1.
+SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A rated sentence; copies of it are merged into one."""
+
+    id: str
+    text: str
+    rating: float
+    key: str
+
+    @property
+    def hash(self) -> float:
+        """Uniform in [0, 1), a function of the key alone."""
+        return int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=8).digest()) / 2**64
+
+
+@dataclass
+class Sentiment(Task):
+    """Human-rated sentences out of a package: accuracy of the sign, and correlation with the rating."""
+
+    name: str = "sentiment"
+    #: "regression": learn rating / 4; the prediction's sign is the class. "classification": learn the sign; the
+    #: difference of the two logits is the predicted value. Both give every metric.
+    kind: str = "regression"
+    metrics: list[str] = field(default_factory=lambda: ["sign_accuracy", "pearson"])
+    score: str = "sign_accuracy"
+    #: Which sentences: any of "movie", "product", "editorial".
+    domains: list[str] = field(default_factory=lambda: list(DOMAINS))
+    #: Train on only this many sentences (the first in the order of their hashes); null = on all.
+    train_examples: int | None = None
+    #: Share of the sentences that is held out for scores; at most 0.2.
+    dev_fraction: float = MAX_DEV_FRACTION
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.domains:
+            raise LabError(f"task.domains is empty; give some of: {', '.join(DOMAINS)}.")
+        for domain in self.domains:
+            if domain not in DOMAINS:
+                raise LabError(
+                    f"task.domains: there is no domain '{domain}'; there are: {', '.join(DOMAINS)}."
+                    f"{nearest(domain, DOMAINS)}"
+                )
+        if self.train_examples is not None and self.train_examples < 1:
+            raise LabError(f"task.train_examples={self.train_examples} must be at least 1, or null for all.")
+        if not 0 < self.dev_fraction <= MAX_DEV_FRACTION:
+            raise LabError(
+                f"task.dev_fraction={self.dev_fraction} must be above 0 and at most {MAX_DEV_FRACTION}."
+            )
+
+    @property
+    def decides(self) -> str:
+        """A prediction is always a value: its sign is the class."""
+        return "value"
+
+    def load(self, hub: str | None, cache: Path) -> Splits:
+        """Read the sentences; `hub` plays no part."""
+        sentences = _merge([s for domain in DOMAINS if domain in self.domains for s in _read(domain, cache)])
+        sentences = sorted((s for s in sentences if s.rating != 0), key=lambda s: (s.hash, s.key))
+        dev = [s for s in sentences if s.hash < self.dev_fraction]
+        train = [s for s in sentences if s.hash >= self.dev_fraction]
+        note = ""
+        if self.train_examples is not None:
+            if self.train_examples > len(train):
+                raise LabError(
+                    f"task.train_examples={self.train_examples} is more than the {len(train)} training sentences "
+                    f"of task.domains={self.domains}; give at most {len(train)}, or null for all."
+                )
+            note = f"subset: train {self.train_examples:,} of {len(train):,}"
+            train = train[: self.train_examples]
+        labels = ["negative", "positive"] if self.kind == "classification" else None
+        return Splits(self._examples(train), self._examples(dev), labels, note)
+
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """Values (examples,): the regression output, or positive minus negative logit."""
+        if self.kind == "classification":
+            return np.asarray(outputs[:, 1] - outputs[:, 0])
+        return super().predictions(outputs)
+
+    def _examples(self, sentences: list[Sentence]) -> Examples:
+        ratings = [s.rating for s in sentences]
+        labels: list[int] | list[float]
+        if self.kind == "classification":
+            labels = [int(rating > 0) for rating in ratings]
+        else:
+            labels = [rating / SCALE for rating in ratings]
+        return Examples([(s.text, None) for s in sentences], labels, [s.id for s in sentences], gold=ratings)
+
+
+def unlabelled(cache: Path) -> list[str]:
+    """All sentences of all four files except those that a dev set may hold, in the order of the files.
+
+    Copies are merged, so every sentence appears once.
+    """
+    rated = _merge([s for domain in DOMAINS for s in _read(domain, cache)])
+    held_out = {s.key for s in rated if s.hash < MAX_DEV_FRACTION}
+    return [s.text for s in _merge(rated + _read("tweet", cache)) if s.key not in held_out]
+
+
+def _merge(sentences: list[Sentence]) -> list[Sentence]:
+    """One sentence for each key, in the order of first appearance, with the mean rating of its copies."""
+    ratings: dict[str, list[float]] = {}
+    first: dict[str, Sentence] = {}
+    for s in sentences:
+        ratings.setdefault(s.key, []).append(s.rating)
+        first.setdefault(s.key, s)
+    return [Sentence(s.id, s.text, float(np.mean(ratings[key])), key) for key, s in first.items()]
+
+
+def _read(domain: str, cache: Path) -> list[Sentence]:
+    archive = download(REQUIREMENT, cache, source=True)
+    inner = f"{archive.name.removesuffix('.tar.gz')}/additional_resources/hutto_ICWSM_2014.tar.gz"
+    ratings = _member(_member(archive.read_bytes(), inner), f"hutto_ICWSM_2014/{FILES[domain]}")
+    sentences = []
+    for line in ratings.decode().splitlines():
+        number, rating, text = line.split("\t")
+        # Punctuation alone ("...", "!") has no words: there the text itself is the key.
+        key = " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+        sentences.append(Sentence(f"{domain}-{number}", text.strip(), float(rating), key))
+    return sentences
+
+
+def _member(archive: bytes, name: str) -> bytes:
+    """The content of the file `name` in a tar archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        file = files.extractfile(name)
+        assert file is not None, name
+        return file.read()

@@ -1,0 +1,1 @@
+"""LightningModules (student + frozen teacher; fine-tuner), their callbacks and settings."""

@@ -1,0 +1,188 @@
+"""What happens around a step: randomness by step, the journal, the progress bar, the held-out loss."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from minilm_lab.errors import LabError
+from minilm_lab.runs import metrics
+
+
+class RandomnessByStep(pl.Callback):
+    """Seeds dropout from (seed, micro-batch, rank).
+
+    So randomness is a function of where training is, not of how it got there: a resumed run draws what the
+    uninterrupted one drew, and no generator state is kept.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
+        """`index` counts micro-batches and is restored by Lightning; steps are safe against its changes."""
+        micro = index % trainer.accumulate_grad_batches
+        words = (self.seed, trainer.global_step, micro, trainer.global_rank)
+        state = np.random.SeedSequence(words).generate_state(2)
+        torch.manual_seed((int(state[0]) << 32 | int(state[1])) & (2**63 - 1))
+
+
+class Journal(pl.Callback):
+    """Writes a line of metrics.jsonl (and to the loggers) every `every` steps; stops at a loss that is not finite.
+
+    Losses are summed on the device: a step that writes nothing never waits for it.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.tokens = 0
+        self.step = 0
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        self._uncounted: Tensor | int = 0
+        self._mark = (time.monotonic(), 0)
+        self.recent: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tokens so far; the sums are empty at a checkpoint."""
+        return {"tokens": self.tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.tokens = int(state["tokens"])
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock of this session."""
+        self.step = trainer.global_step
+        self._mark = (time.monotonic(), self.tokens)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Add up; write when due."""
+        for name, value in outputs.items():
+            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach().clone()
+        self._batches += 1
+        mask = batch.get("attention_mask", batch.get("mask"))
+        self._uncounted = self._uncounted + (batch["input_ids"].numel() if mask is None else mask.sum())
+        if trainer.global_step == self.step:
+            return  # within an accumulation
+        self.step = trainer.global_step
+        if self.step % self.every and self.step < trainer.max_steps:
+            return
+        means = {name: float(value) / self._batches for name, value in self._sums.items()}
+        self._sums, self._batches = {}, 0
+        self.tokens += int(self._uncounted) * trainer.world_size
+        self._uncounted = 0
+        if not all(map(math.isfinite, means.values())):
+            raise LabError(
+                f"the loss is not finite at step {self.step} ({means}); the last checkpoint is whole. "
+                "Lower optim.lr, or use impl.precision=32"
+            )
+        seconds, tokens = time.monotonic() - self._mark[0], self.tokens - self._mark[1]
+        self._mark = (time.monotonic(), self.tokens)
+        rate = tokens / max(seconds, 1e-9)
+        lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+        line = {**means, "lr": lr, "tokens": self.tokens, "tokens_per_second": round(rate, 1)}
+        self.recent = {"loss": means["loss"], "tokens_per_second": rate}
+        self.write(trainer, line)
+
+    def write(self, trainer: pl.Trainer, values: dict[str, Any]) -> None:
+        """Write one line at the present step, to the file and to the loggers."""
+        if not trainer.is_global_zero:
+            return
+        metrics.append(self.path, {"step": trainer.global_step, "time": round(time.time(), 3), **values})
+        flat = {k: v for k, v in values.items() if isinstance(v, (int, float))}
+        for logger in trainer.loggers:
+            logger.log_metrics(flat, step=trainer.global_step)
+
+
+class Progress(pl.Callback):
+    """A bar with step, loss, tokens a second and time left; a line now and then where there is no terminal."""
+
+    def __init__(self, journal: Journal, title: str) -> None:
+        self.journal, self.title = journal, title
+        self.bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Open the bar where training is."""
+        if trainer.is_global_zero:
+            tty = sys.stderr.isatty()
+            self.bar = tqdm(
+                total=trainer.max_steps,
+                initial=trainer.global_step,
+                desc=self.title,
+                unit="step",
+                dynamic_ncols=tty,
+                mininterval=0.3 if tty else 30,
+                maxinterval=1 if tty else 60,
+            )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Move on."""
+        if self.bar is not None and trainer.global_step > self.bar.n:
+            recent = self.journal.recent
+            if recent:
+                rate = f"{recent['tokens_per_second']:,.0f}"
+                self.bar.set_postfix({"loss": f"{recent['loss']:.4f}", "tokens/s": rate}, refresh=False)
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Close the bar, also after an error."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class HeldOut(pl.Callback):
+    """Measures the loss on blocks that are never trained on: at the start, every `every` steps, at the end."""
+
+    def __init__(self, journal: Journal, batches: Callable[[], Iterable[dict[str, Any]]], every: int) -> None:
+        self.journal, self.batches, self.every = journal, batches, every
+        self.first: float | None = None
+        self.last: float | None = None
+        self.measured = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first and the last measurement."""
+        return {"first": self.first, "last": self.last, "measured": self.measured}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        self.first, self.last, self.measured = state["first"], state["last"], state["measured"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """The loss of the student as initialised."""
+        if trainer.global_step == 0:
+            self._measure(trainer, module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Measure when due."""
+        step = trainer.global_step
+        if step != self.measured and (step % self.every == 0 or step == trainer.max_steps):
+            self._measure(trainer, module)
+
+    @torch.no_grad()
+    def _measure(self, trainer: pl.Trainer, module: Any) -> None:
+        self.measured = trainer.global_step
+        total, count = 0.0, 0
+        module.student.eval()
+        with trainer.precision_plugin.forward_context():
+            for batch in self.batches():
+                moved = trainer.strategy.batch_to_device(batch, module.device)
+                size = len(batch["input_ids"])
+                total += float(module.losses(moved)["loss"]) * size
+                count += size
+        module.student.train()
+        self.last = total / max(count, 1)
+        self.first = self.last if self.first is None else self.first
+        self.journal.write(trainer, {"held_out_loss": self.last})

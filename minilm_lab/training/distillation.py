@@ -1,0 +1,201 @@
+"""Run one distillation in its folder: blocks, models, training, product, record."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from minilm_lab.corpora import build, held_out_batches, loader
+from minilm_lab.errors import LabError
+from minilm_lab.models.parameters import count_parameters
+from minilm_lab.models.saving import model_card, save_model
+from minilm_lab.models.stopping import StoppedModel, self_check
+from minilm_lab.models.student import Student, build_student
+from minilm_lab.models.teacher import Teacher
+from minilm_lab.objectives.base import Objective
+from minilm_lab.runs.folder import RunFolder
+from minilm_lab.training.callbacks import HeldOut, Journal
+from minilm_lab.training.distiller import Distiller
+from minilm_lab.training.fit import fit, micro_batch, precision_of
+from minilm_lab.training.loggers import close, finish
+from minilm_lab.training.settings import How, Optim, Scale
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Everything a distillation needs, typed and checked; nothing is loaded yet."""
+
+    teacher: Teacher
+    student: Student
+    objective: Objective
+    corpus: Any
+    optim: Optim
+    scale: Scale
+    seed: int
+    how: How
+
+    def train(self, folder: RunFolder) -> dict[str, Any]:
+        """Distil (or, without an objective, initialise) and save the student; returns its part of the record."""
+        transformers_logging.disable_progress_bar()
+        cache = self.how.cache
+        tokenizer = self.teacher.tokenizer(cache)
+        config = self.teacher.config(cache)
+        layer = self.teacher.distilled_layer(config)
+        teacher = self.teacher.body(cache, layers=layer)
+        if len(tokenizer) > teacher.config.vocab_size:
+            raise LabError(
+                f"the tokenizer of {self.teacher.name} has {len(tokenizer)} tokens, the model embeds "
+                f"{teacher.config.vocab_size}: they do not belong together"
+            )
+        student = build_student(self.student, teacher, layer, self.seed)
+        stopped = StoppedModel(teacher, layer)
+        self_check(teacher, stopped, teacher.config.vocab_size)
+        self_check(student, StoppedModel(student, student.config.num_hidden_layers), student.config.vocab_size)
+        facts = self._facts(student, teacher, layer)
+        own: dict[str, Any] = {"names": self._names(), **_size(student)}
+        untrained: list[str] = []
+        if self.objective.trains:
+            module, results = self._fit(folder, student, stopped, tokenizer)
+            untrained = module.untrained
+            own |= results
+            facts |= {
+                "tokens seen": f"{results['tokens_seen']:,}",
+                "held-out loss": "{first:.4f} before, {last:.4f} after".format(**results["held_out_loss"]),
+            }
+        card = model_card(folder.name, self._what_for_card(folder), facts, untrained)
+        student.requires_grad_(True)
+        save_model(folder.path / "student", student, tokenizer, card)
+        return own
+
+    def _fit(
+        self,
+        folder: RunFolder,
+        student: PreTrainedModel,
+        teacher: StoppedModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> tuple[Distiller, dict[str, Any]]:
+        how, scale = self.how, self.scale
+        micro = micro_batch(scale.batch_size, how.trainer)
+        blocks = build(
+            self.corpus,
+            tokenizer,
+            self._tokenizer_key(tokenizer),
+            length=scale.length,
+            hub=how.paths.hub,
+            cache=how.cache,
+        )
+        precision = precision_of(how.impl, how.trainer.accelerator)
+        module = Distiller(
+            student,
+            teacher,
+            self.objective,
+            self.optim,
+            scale.steps,
+            backend=how.impl.backend,
+            compile=how.impl.compile,
+            # Lightning cannot clip under fp16's loss scaling with a fused optimizer.
+            fused=precision != "16-mixed",
+        )
+        journal = Journal(folder.metrics, how.trainer.log_every)
+
+        def batches(step: int, rank: int, world: int) -> Any:
+            return loader(
+                blocks,
+                seed=self.seed,
+                batch_size=micro,
+                first_sample=step * scale.batch_size,
+                rank=rank,
+                world_size=world,
+                workers=how.impl.workers,
+                pin_memory=torch.cuda.is_available(),
+            )
+
+        def held_out() -> Iterator[Any]:
+            return held_out_batches(blocks, micro, how.trainer.held_out_blocks)
+
+        measure = HeldOut(journal, held_out, how.trainer.held_out_every or max(1, scale.steps // 10))
+        about = {
+            "identity": folder.identity,
+            "command": "distill",
+            "name": folder.name,
+            "experiment": how.experiment,
+            "config": self._what_for_card(folder),
+        }
+        loggers = how.logger.build(folder.path, about)
+        try:
+            fit(
+                module,
+                batches,
+                steps=scale.steps,
+                seed=self.seed,
+                title=folder.name,
+                folder=folder.path,
+                impl=how.impl,
+                settings=how.trainer,
+                loggers=loggers,
+                journal=journal,
+                callbacks=[measure],
+            )
+            results = {
+                "loss": journal.recent.get("loss"),
+                "held_out_loss": {"first": measure.first, "last": measure.last},
+                "tokens_seen": journal.tokens,
+                "steps": scale.steps,
+                "precision": precision,
+                "corpus": dataclasses.asdict(blocks.index),
+                "untrained": module.untrained,
+            }
+            finish(loggers, {"held_out_loss": measure.last, "tokens_seen": journal.tokens})
+        finally:
+            close()
+        return module, results
+
+    def _tokenizer_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        import hashlib
+
+        rules = tokenizer.backend_tokenizer.to_str()
+        return hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
+
+    def _names(self) -> dict[str, str]:
+        return {
+            "teacher": self.teacher.name,
+            "student": self.student.name,
+            "objective": self.objective.label(),
+            "corpus": self.corpus.name,
+            "scale": self.scale.name,
+        }
+
+    def _what_for_card(self, folder: RunFolder) -> dict[str, Any]:
+        from omegaconf import OmegaConf
+
+        what = OmegaConf.to_container(OmegaConf.load(folder.path / "config.yaml").what)
+        assert isinstance(what, dict)
+        return {str(k): v for k, v in what.items()}
+
+    def _facts(self, student: PreTrainedModel, teacher: PreTrainedModel, layer: int) -> dict[str, str]:
+        size = _size(student)
+        return {
+            "teacher": f"{self.teacher.name}, layer {layer}",
+            "student": f"{size['layers']} layers, hidden size {size['hidden_size']}, "
+            f"{student.config.num_attention_heads} heads, {size['parameters']['total'] / 1e6:.1f} M parameters",
+            "objective": self.objective.label(),
+            "corpus": self.corpus.name,
+            "initialisation": f"layers: {self.student.init.layers}, embeddings: {self.student.init.embeddings}",
+        }
+
+
+def _size(student: PreTrainedModel) -> dict[str, Any]:
+    return {
+        "parameters": count_parameters(student),
+        "layers": int(student.config.num_hidden_layers),
+        "hidden_size": int(student.config.hidden_size),
+    }

@@ -1,0 +1,138 @@
+"""One training loop for distillation and fine-tuning: resumable, journalled, checkpointed."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from minilm_lab.errors import LabError
+from minilm_lab.runs import metrics
+from minilm_lab.training.callbacks import Journal, Progress, RandomnessByStep
+from minilm_lab.training.checkpoints import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    newest_whole,
+    seconds_before,
+    step_of,
+)
+from minilm_lab.training.settings import Impl, TrainerSettings
+
+log = logging.getLogger(__name__)
+
+
+def precision_of(impl: Impl, accelerator: str) -> str:
+    """Lightning's name for impl.precision; "auto" is bf16 where the hardware multiplies it natively."""
+    wanted = impl.precision
+    if wanted == "auto":
+        cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        native = torch.cuda.is_bf16_supported() if cuda else _cpu_multiplies_bf16()
+        wanted = "bf16" if native else "16" if cuda else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+
+
+def _cpu_multiplies_bf16() -> bool:
+    # AMX tiles: four and more times the float32 rate. Without them bf16 on a CPU is slower than float32.
+    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(check()) if check is not None else False
+
+
+def micro_batch(batch_size: int, trainer: TrainerSettings) -> int:
+    """Samples a device sees at a time; LabError if scale.batch_size cannot be shared out."""
+    shares = trainer.devices * trainer.accumulate
+    if batch_size % shares:
+        raise LabError(
+            f"a batch of {batch_size} cannot be shared out over trainer.devices={trainer.devices} x "
+            f"trainer.accumulate={trainer.accumulate}; make it a multiple of {shares}"
+        )
+    return batch_size // shares
+
+
+class EndlessData(pl.LightningDataModule):
+    """Asks for the loader only once the restored step is known: the order of samples depends on it alone."""
+
+    def __init__(self, loader: Callable[[int, int, int], Any]) -> None:
+        super().__init__()
+        self.loader = loader
+
+    def train_dataloader(self) -> Any:
+        """An endless loader that starts at the trainer's present step."""
+        trainer = self.trainer
+        assert trainer is not None
+        return self.loader(trainer.global_step, trainer.global_rank, trainer.world_size)
+
+
+def fit(
+    module: pl.LightningModule,
+    loader: Callable[[int, int, int], Any],
+    *,
+    steps: int,
+    seed: int,
+    title: str,
+    folder: Path,
+    impl: Impl,
+    settings: TrainerSettings,
+    loggers: Sequence[Any],
+    journal: Journal,
+    callbacks: Sequence[pl.Callback] = (),
+) -> None:
+    """Train `module` to `steps` optimizer steps, from the newest whole checkpoint of `folder` if there is one.
+
+    loader: (first step, rank, world size) -> endless loader of micro-batches from that step on.
+    journal: writes `folder/metrics.jsonl`; what lies there beyond the checkpoint is dropped first.
+    """
+    if impl.threads is not None:
+        torch.set_num_threads(impl.threads)
+    checkpoints = folder / "checkpoints"
+    resume = newest_whole(checkpoints)
+    metrics.rewind(folder / "metrics.jsonl", step_of(resume) if resume else -1)
+    if resume:
+        log.info("resuming %s from step %d of %d", folder.name, step_of(resume), steps)
+    began, before = time.monotonic(), seconds_before(checkpoints) if resume else 0.0
+    # A checkpoint must fall on a written line, where no sums are pending.
+    every = -(-settings.checkpoint_every // settings.log_every) * settings.log_every
+    trainer = _quiet_trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=precision_of(impl, settings.accelerator),
+        accumulate_grad_batches=settings.accumulate,
+        max_steps=steps,
+        max_epochs=-1,
+        logger=list(loggers),
+        callbacks=[
+            RandomnessByStep(seed),
+            journal,
+            Progress(journal, title),
+            *callbacks,
+            Checkpoints(checkpoints, every, lambda: before + time.monotonic() - began),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=str(folder),
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.optim.lr_scheduler")
+        trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
+    if trainer.interrupted or trainer.global_step < steps:
+        raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}")
+
+
+def _quiet_trainer(**settings: Any) -> pl.Trainer:
+    # Lightning tells about devices and advertises products at every start: errors and warnings are enough.
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        for channel in ("", ".utilities.rank_zero", ".accelerators.cuda"):
+            logging.getLogger(name + channel).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(**settings)

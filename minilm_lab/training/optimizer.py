@@ -1,0 +1,47 @@
+"""AdamW and the linear schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from transformers import get_linear_schedule_with_warmup
+
+from minilm_lab.training.settings import Optim
+
+
+def configure(module: nn.Module, optim: Optim, steps: int, fused: bool) -> dict[str, Any]:
+    """Return Lightning's optimizer dictionary for the trainable parameters of `module`.
+
+    Biases and LayerNorm (every parameter with fewer than two dimensions) have no weight decay.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    first, second = optim.betas
+    optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=(first, second), eps=optim.eps, fused=fused)
+    warmup = round(optim.warmup * steps)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Optimised(pl.LightningModule):
+    """A module trained by AdamW on the linear schedule, with its gradient clipped to a norm."""
+
+    def __init__(self, optim: Optim, steps: int, fused: bool) -> None:
+        super().__init__()
+        self.optim, self.steps, self.fused = optim, steps, fused
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and the linear schedule over `steps`."""
+        return configure(self, self.optim, self.steps, self.fused)
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip here: Lightning refuses a fused optimizer under autocast, although bf16 needs no unscaling."""
+        if self.optim.clip:
+            trained = (p for p in self.parameters() if p.requires_grad)
+            torch.nn.utils.clip_grad_norm_(trained, self.optim.clip)

@@ -1,0 +1,181 @@
+"""The settings of training, as typed schemas of the groups optim, tune, scale, impl, trainer and paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from minilm_lab.config import plain
+from minilm_lab.errors import LabError
+from minilm_lab.relations import BACKENDS
+
+PRECISIONS = ("auto", "32", "bf16", "16")
+
+
+def _positive(group: str, thing: object, *names: str) -> None:
+    for name in names:
+        value = getattr(thing, name)
+        if value is not None and not value > 0:
+            raise LabError(f"{group}.{name}={value} must be more than 0")
+
+
+@dataclass
+class Optim:
+    """AdamW, without decay on biases and LayerNorm; the rate rises linearly, then falls linearly to 0."""
+
+    lr: float = 5e-4
+    """Peak learning rate."""
+    warmup: float = 0.01
+    """Share of the steps in which the rate rises (the papers: 4,000 of 400,000)."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Adam's decay rates of the two moments."""
+    eps: float = 1e-6
+    """Adam's epsilon."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 = no clipping."""
+
+    def __post_init__(self) -> None:
+        _positive("optim", self, "lr", "eps")
+        if not 0 <= self.warmup < 1:
+            raise LabError(f"optim.warmup={self.warmup} is a share of the steps: give 0 <= warmup < 1")
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
+            raise LabError(f"optim.betas={self.betas}: give two numbers in [0, 1)")
+        if self.weight_decay < 0 or self.clip < 0:
+            raise LabError(f"optim: weight_decay={self.weight_decay} and clip={self.clip} must not be negative")
+
+
+@dataclass
+class Tune(Optim):
+    """Fine-tuning: the optimizer and what goes with it."""
+
+    lr: float = 5e-5
+    """Peak learning rate (the papers search 2e-5 to 5e-5)."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises."""
+    batch_size: int = 32
+    """Sentences (or pairs) a step."""
+    select: str = "last"
+    """last: score of the last epoch; best: of the best epoch on dev (said in the record: it is chosen on dev)."""
+    seed: int = 0
+    """Seed of the task head, the order of samples and dropout."""
+    save_model: bool = False
+    """Also save the fine-tuned model (predictions are always saved)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive("tune", self, "batch_size")
+        if self.select not in ("last", "best"):
+            raise LabError(f"tune.select={self.select}: allowed are last, best")
+
+
+@dataclass
+class Scale:
+    """How much: one experiment runs as demo, laptop, gpu or paper."""
+
+    name: str = ""
+    """Name of the scale; captions say it. Not part of a run's identity."""
+    steps: int = 1000
+    """Optimizer steps of distillation."""
+    batch_size: int = 64
+    """Blocks a step, over all devices and accumulation."""
+    length: int = 128
+    """Tokens a block."""
+    epochs: int = 3
+    """Epochs of fine-tuning."""
+    seeds: int = 2
+    """Fine-tuning seeds a cell of a table."""
+
+    def __post_init__(self) -> None:
+        _positive("scale", self, "steps", "batch_size", "length", "epochs", "seeds")
+        if self.length < 8:
+            raise LabError(f"scale.length={self.length}: blocks need at least 8 tokens")
+
+
+@dataclass
+class Impl:
+    """How fast; never changes a result beyond rounding."""
+
+    backend: str = "auto"
+    """Of the relation loss: auto, reference, blockwise or triton."""
+    precision: str = "auto"
+    """32, bf16, 16 (mixed), or auto: bf16 where the hardware multiplies it natively, else 32."""
+    compile: bool = False
+    """torch.compile both stopped models (static shapes)."""
+    workers: int = 0
+    """Processes that load batches; the data is memory-mapped, so 0 is usually fastest."""
+    threads: Optional[int] = None
+    """Threads of torch on the CPU; null = all cores."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("backend", BACKENDS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise LabError(f"impl.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
+        if self.workers < 0:
+            raise LabError(f"impl.workers={self.workers} must not be negative")
+        _positive("impl", self, "threads")
+
+
+@dataclass
+class TrainerSettings:
+    """Where: devices and strategy, and how often something is written."""
+
+    accelerator: str = "auto"
+    """auto, cpu, gpu."""
+    devices: int = 1
+    """Devices of one run."""
+    strategy: str = "auto"
+    """auto or a strategy of Lightning, such as ddp."""
+    accumulate: int = 1
+    """Micro-batches a step; scale.batch_size is shared out among them."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    held_out_every: Optional[int] = None
+    """Steps between two measurements of the held-out loss; null = ten in a run."""
+    held_out_blocks: int = 256
+    """Blocks of the held-out loss, at most."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints (rounded up to a multiple of log_every)."""
+
+    def __post_init__(self) -> None:
+        names = ("devices", "accumulate", "log_every", "held_out_every", "held_out_blocks", "checkpoint_every")
+        _positive("trainer", self, *names)
+
+
+@dataclass
+class Paths:
+    """Where things lie on this machine."""
+
+    runs: str = "runs"
+    """Folder of all runs."""
+    hub: Optional[str] = None
+    """A local copy of hub data sets (<hub>/<owner>/<name>); null = load from the hub."""
+    cache: str = ".cache"
+    """Packaged models and data, tokenised corpora."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How, where and how fast: nothing of it changes a result beyond rounding."""
+
+    impl: Impl
+    trainer: TrainerSettings
+    logger: Any
+    paths: Paths
+    experiment: str
+
+    @property
+    def runs(self) -> Path:
+        """Folder of all runs."""
+        return Path(self.paths.runs)
+
+    @property
+    def cache(self) -> Path:
+        """Packaged models and data, tokenised corpora."""
+        return Path(self.paths.cache)
+
+    def plain(self) -> dict[str, Any]:
+        """For config.yaml of the run."""
+        return {name: plain(getattr(self, name)) for name in ("impl", "trainer", "logger", "paths")}

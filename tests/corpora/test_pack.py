@@ -1,0 +1,85 @@
+"""Packing, compared with a plain list implementation, for tokenizers of four kinds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilm_lab.corpora import Packing
+from minilm_lab.corpora.pack import packer, token_dtype
+from minilm_lab.corpora.specials import Specials, specials_of
+from minilm_lab.corpora.tokenise import TokenBatch
+from minilm_lab.errors import LabError
+
+BERT = Specials(prefix=[2], suffix=[3], separator=3, pad=0, largest=199)
+BARE = Specials(prefix=[], suffix=[], separator=None, pad=0, largest=100_000)
+DOCUMENTS = st.lists(st.lists(st.integers(5, 199), max_size=25), max_size=12)
+
+
+def pack(specials: Specials, packing: Packing, length: int, batches: list[TokenBatch]):
+    to_pack = packer(packing, specials, length)
+    blocks = [to_pack.add(batch) for batch in batches]
+    ids = [row for block, _ in blocks for row in block.tolist()]
+    return ids, [n for _, lengths in blocks for n in lengths.tolist()], to_pack.dropped
+
+
+def batched(documents: list[list[int]], size: int, piece: int) -> list[TokenBatch]:
+    """Documents cut into pieces of `piece` tokens, `size` pieces a batch."""
+    cut = [
+        (ids[at : at + piece], at == 0)
+        for ids in documents
+        for at in (range(0, len(ids), piece) if ids else [0])
+    ]
+    groups = [cut[at : at + size] for at in range(0, len(cut), size)]
+    return [TokenBatch([ids for ids, _ in group], [first for _, first in group], 0) for group in groups]
+
+
+@given(documents=DOCUMENTS, size=st.integers(1, 7), piece=st.integers(1, 9), length=st.integers(8, 20))
+def test_packed_is_the_joined_text_cut_into_full_blocks(documents, size, piece, length) -> None:
+    for specials in (BERT, BARE):
+        ids, lengths, dropped = pack(specials, Packing.packed, length, batched(documents, size, piece))
+        stream: list[int] = []
+        for document in filter(None, documents):
+            if stream and specials.separator is not None:
+                stream.append(specials.separator)
+            stream += document
+        width = length - specials.count
+        whole = len(stream) // width
+        assert ids == [
+            specials.prefix + stream[n * width : (n + 1) * width] + specials.suffix for n in range(whole)
+        ]
+        assert lengths == [length] * whole
+        assert dropped == len(stream) - whole * width
+
+
+@given(documents=DOCUMENTS, size=st.integers(1, 7), length=st.integers(8, 20))
+def test_sentences_are_one_document_a_block(documents, size, length) -> None:
+    ids, lengths, dropped = pack(BERT, Packing.sentences, length, batched(documents, size, piece=1000))
+    expected = [[2, *document[: length - 2], 3] for document in documents if document]
+    assert [row[:n] for row, n in zip(ids, lengths, strict=True)] == expected
+    assert all(row[n:] == [BERT.pad] * (length - n) for row, n in zip(ids, lengths, strict=True))
+    assert dropped == sum(max(0, len(document) - length + 2) for document in documents)
+
+
+def test_token_type_fits_the_vocabulary() -> None:
+    def dtype(largest: int) -> np.dtype:
+        return token_dtype(Specials([], [], None, 0, largest))
+
+    assert dtype(65_535) == np.uint16
+    assert dtype(65_536) == np.uint32
+
+
+def test_specials_of_four_kinds_of_tokenizers(bert, roberta, gpt) -> None:
+    assert specials_of(bert) == Specials([2], [3], 3, 0, largest=len(bert) - 1)
+    assert specials_of(roberta) == Specials([0], [2], 2, 1, largest=len(roberta) - 1)
+    assert specials_of(gpt) == Specials([], [], 0, pad=0, largest=len(gpt) - 1)
+
+
+def test_a_tokenizer_that_gives_nothing_is_refused() -> None:
+    def tokenizer(text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": []}
+
+    with pytest.raises(LabError, match="no plain text tokens"):
+        specials_of(tokenizer)

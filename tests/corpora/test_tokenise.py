@@ -1,0 +1,47 @@
+"""Cutting long documents into pieces and batching them changes no token."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minilm_lab.corpora.tokenise import pieces, tokenise
+
+from .helpers import WORDS, byte_bpe, wordpiece
+
+BERT, ROBERTA = wordpiece(), byte_bpe()
+PROSE = st.lists(st.sampled_from([*WORDS, "Cat's", "x,y", "été", "東京", "\n", "\n\n", "  ", "12.5"])).map(
+    " ".join
+)
+
+
+@given(text=st.text(alphabet="ab \n,é", max_size=80), limit=st.integers(1, 20))
+def test_pieces_join_to_the_document_and_keep_to_the_limit(text: str, limit: int) -> None:
+    cut = list(pieces(text, limit))
+    assert "".join(cut) == text
+    assert all(0 < len(piece) <= limit for piece in cut) or not text
+
+
+@settings(deadline=None)
+@given(text=PROSE, limit=st.integers(12, 40), batch=st.integers(1, 200))
+def test_pieces_have_the_tokens_of_the_whole(text: str, limit: int, batch: int) -> None:
+    for tokenizer in (BERT, ROBERTA):
+        whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+        parts = [ids for found in tokenise([text], tokenizer, piece=limit, batch=batch) for ids in found.ids]
+        assert [token for part in parts for token in part] == whole
+
+
+def test_a_tokenizer_that_truncates_by_itself_is_not_obeyed() -> None:
+    tokenizer = wordpiece()
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_padding()
+    tokenizer.model_max_length = 4
+    (batch,) = tokenise(["cat " * 50, "mat"], tokenizer)
+    assert [len(ids) for ids in batch.ids] == [50, 1]
+
+
+def test_batches_mark_where_documents_begin() -> None:
+    batches = list(tokenise(["cat sat mat", "", "dogs"], BERT, piece=4, batch=8))
+    assert [first for batch in batches for first in batch.first] == [True, False, False, True, True]
+    assert sum(batch.characters for batch in batches) == len("cat sat mat") + len("dogs")
+    assert len(batches) > 1

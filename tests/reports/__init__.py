@@ -1,0 +1,1 @@
+"""Tests of minilm_lab.reports."""

@@ -1,0 +1,81 @@
+"""Run folders and tables to report on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_lab.reports.table import Caption, Cell, Column, Row, Table
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Write a run folder as `runs/` does; `status=None` or `result=None` leaves the file out."""
+
+    def make(
+        command: str = "finetune",
+        slug: str = "sst2",
+        identity: str = "0123456789abcdef",
+        *,
+        status: dict[str, Any] | str | None = None,
+        result: dict[str, Any] | str | None = None,
+        metrics: str | None = None,
+    ) -> Path:
+        folder = tmp_path / "runs" / command / f"{slug}-{identity}"
+        folder.mkdir(parents=True)
+        for name, content in (("status.json", status), ("result.json", result), ("metrics.jsonl", metrics)):
+            if content is not None:
+                text = content if isinstance(content, str) else json.dumps(content)
+                (folder / name).write_text(text, encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def table() -> Table:
+    """Two tasks, two seeds, one cell with one seed, one empty, numbers of a paper, awkward titles."""
+    return Table(
+        title="Half depth & width",
+        rows=[
+            Row("teacher", "Teacher_6×384", control=True, teacher="teacher"),
+            Row("student", "Student | distilled", teacher="teacher"),
+            Row("none", "Student <not> distilled", control=True, teacher="teacher"),
+        ],
+        columns=[
+            Column("acc", "Accuracy", note="sign of the rating, 100% = all right"),
+            Column("rho", "Pearson"),
+            Column("avg", "Avg", kind="average"),
+            Column("kept", "Kept", kind="kept", suffix="%"),
+            Column("params", "Params (M)", kind="measure"),
+            Column("speed", "Speed-up", kind="measure", suffix="×"),
+        ],
+        cells={
+            "teacher": {
+                "acc": Cell([85.5, 85.7], [1, 2], paper=84.0, paper_unverified=True),
+                "rho": Cell([80.0, 81.0], [1, 2]),
+                "avg": Cell(paper=81.5),
+                "params": Cell([22.713216]),
+                "speed": Cell([1.0]),
+            },
+            "student": {
+                "acc": Cell([80.0, 82.0], [1, 2]),
+                "rho": Cell([77.5], [1]),
+                "speed": Cell([1.96]),
+            },
+            "none": {"acc": Cell([75.25, 75.25], [1, 2])},
+        },
+        caption=Caption(
+            scale="demo",
+            data=["dev subset, 1,200 sentences"],
+            hardware=["a CPU, 2 cores"],
+            commits=["0123456789"],
+            selection="last epoch, nothing chosen on the dev set",
+        ),
+    )

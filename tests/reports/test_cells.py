@@ -1,0 +1,97 @@
+"""Cells and captions from records."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_lab.errors import LabError
+from minilm_lab.reports.cells import caption_of, parameters_cell, score_cell, speed_cell
+from minilm_lab.reports.records import Record
+
+
+def record(state: str = "COMPLETED", **result: Any) -> Record:
+    return Record(Path("runs/finetune/sst2-1"), "finetune", "sst2", "1", state, result=result)
+
+
+def finetune(seed: int, accuracy: float | None, **more: Any) -> Record:
+    return record(
+        config={"seed": seed, "scale": {"name": "demo", "steps": 5}},
+        score={"name": "accuracy", "value": accuracy},
+        scores={"accuracy": accuracy, "pearson": 70.0 + seed},
+        **more,
+    )
+
+
+def test_scores_are_ordered_by_seed_whatever_the_order_of_records() -> None:
+    runs = [finetune(2, 85.0), finetune(1, 84.0)]
+    cell = score_cell(runs, "accuracy", paper=90.0, paper_unverified=True)
+    assert (cell.values, cell.seeds, cell.paper, cell.paper_unverified) == ([84.0, 85.0], [1, 2], 90.0, True)
+    assert score_cell(runs) == score_cell(reversed(runs), "accuracy")
+    assert score_cell(runs, "pearson").values == [71.0, 72.0]
+
+
+def test_runs_that_did_not_complete_add_nothing() -> None:
+    assert score_cell([record("RUNNING"), record("FAILED"), finetune(1, 84.0)]).values == [84.0]
+    assert score_cell([]).n == 0
+    assert parameters_cell([record("FAILED", parameters={"total": 5})]).n == 0
+    assert speed_cell([record("FAILED", ratio={"student": 2.0})], "student").n == 0
+
+
+def test_a_score_of_null_is_kept_as_nan() -> None:
+    [value] = score_cell([finetune(1, None)], "accuracy").values
+    assert math.isnan(value)
+
+
+def test_a_missing_metric_is_an_error_that_lists_the_others() -> None:
+    with pytest.raises(LabError, match=r"metric='f1'.*accuracy, pearson"):
+        score_cell([finetune(1, 84.0)], "f1")
+
+
+def test_two_runs_of_one_seed_are_an_error() -> None:
+    with pytest.raises(LabError, match="twice"):
+        score_cell([finetune(1, 84.0), finetune(1, 85.0)])
+
+
+def test_parameters_in_millions_and_of_one_size() -> None:
+    sizes = {"total": 22_713_216, "transformer": 10_600_000}
+    runs = [record(parameters=sizes), record(parameters=sizes)]
+    assert parameters_cell(runs).values == [22.713216]
+    assert parameters_cell(runs, "transformer").values == [10.6]
+    with pytest.raises(LabError, match="22,713,216, 30,000,000"):
+        parameters_cell([*runs, record(parameters={"total": 30_000_000})])
+
+
+def test_speed_up_is_that_of_the_newest_measurement() -> None:
+    def measured(day: int, ratio: float) -> Record:
+        time = datetime(2025, 1, day, tzinfo=UTC)
+        result = {"ratio": {"student": ratio}}
+        return Record(Path("x"), "speed", "s", "1", "COMPLETED", updated=time, result=result)
+
+    assert speed_cell([measured(2, 1.9), measured(9, 2.1), measured(3, 2.5)], "student").values == [2.1]
+    assert speed_cell([measured(2, 1.9)], "teacher").n == 0
+
+
+def test_caption_names_each_fact_once() -> None:
+    hardware = {"cpu": "EPYC", "cores": 2, "gpu": None}
+    runs = [
+        finetune(1, 84.0, hardware=hardware, commit="abc", data_note="subset"),
+        finetune(2, 85.0, hardware=hardware, commit="abc+changes", data_note="subset"),
+        finetune(3, 85.0, hardware={"cpu": "Xeon", "cores": 1, "gpu": "H100"}, commit=None, data_note=None),
+        record("RUNNING", data_note="not this"),
+    ]
+    caption = caption_of(runs, selection="last epoch", notes=["a note"])
+    assert caption.scale == "demo"
+    assert caption.data == ["subset"]
+    assert caption.hardware == ["EPYC, 2 cores", "Xeon, 1 core, H100"]
+    assert caption.commits == ["abc", "abc+changes"]
+    assert (caption.selection, caption.notes) == ("last epoch", ["a note"])
+
+
+def test_caption_of_odd_records_is_empty() -> None:
+    caption = caption_of([record(config=3, hardware=[1], commit=5, data_note={})])
+    assert (caption.scale, caption.data, caption.hardware, caption.commits) == ("", [], [], [])

@@ -1,0 +1,112 @@
+"""Every metric against its formula written out here."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minilm_lab.errors import LabError
+from minilm_lab.tasks.hub import HubTask
+from minilm_lab.tasks.metrics import DEFINITIONS, check, score
+
+CLASS_METRICS = ["accuracy", "f1", "f1_macro", "matthews"]
+VALUE_METRICS = ["pearson", "spearman", "sign_accuracy"]
+CLASSES = HubTask(path="x", metrics=CLASS_METRICS)
+VALUES = HubTask(path="x", kind="regression", metrics=VALUE_METRICS, score="pearson")
+
+pairs_of_bits = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
+whole = st.integers(-20, 20)
+pairs_of_values = st.lists(st.tuples(whole, whole), min_size=3, max_size=40)
+
+
+def f1(pairs, positive):
+    tp = sum(p == positive == r for p, r in pairs)
+    wrong = sum((p == positive) != (r == positive) for p, r in pairs)
+    return 2 * tp / (2 * tp + wrong) if tp else 0.0
+
+
+@settings(deadline=None, max_examples=200)
+@given(pairs_of_bits)
+def test_class_metrics(pairs):
+    predictions, references = zip(*pairs, strict=True)
+    got = score(CLASSES, predictions, references)
+    assert list(got) == CLASS_METRICS
+    assert got["accuracy"] == pytest.approx(100 * sum(p == r for p, r in pairs) / len(pairs))
+    assert got["f1"] == pytest.approx(100 * f1(pairs, 1))
+    present = {value for pair in pairs for value in pair}
+    assert got["f1_macro"] == pytest.approx(100 * sum(f1(pairs, c) for c in present) / len(present))
+    tp, tn = pairs.count((1, 1)), pairs.count((0, 0))
+    fp, fn = pairs.count((1, 0)), pairs.count((0, 1))
+    below = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    assert got["matthews"] == pytest.approx(100 * (tp * tn - fp * fn) / below if below else 0.0)
+
+
+def correlation(a, b):
+    a, b = [x - sum(a) / len(a) for x in a], [x - sum(b) / len(b) for x in b]
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(
+        sum(x * x for x in a) * sum(y * y for y in b)
+    )
+
+
+def ranks(values):
+    return [
+        sum(other < v for other in values) + (sum(other == v for other in values) + 1) / 2 for v in values
+    ]
+
+
+@settings(deadline=None, max_examples=200)
+@given(pairs_of_values)
+def test_value_metrics(pairs):
+    predictions, references = (list(column) for column in zip(*pairs, strict=True))
+    if len(set(references)) == 1:
+        references[0] += 1
+    got = score(VALUES, predictions, references)
+    assert list(got) == VALUE_METRICS
+    if len(set(predictions)) == 1:
+        assert got["pearson"] == got["spearman"] == 0.0
+    else:
+        assert got["pearson"] == pytest.approx(100 * correlation(predictions, references), abs=1e-6)
+        assert got["spearman"] == pytest.approx(
+            100 * correlation(ranks(predictions), ranks(references)), abs=1e-6
+        )
+    right = sum((p > 0) == (r > 0) for p, r in zip(predictions, references, strict=True))
+    assert got["sign_accuracy"] == pytest.approx(100 * right / len(pairs))
+
+
+def test_known_case():
+    # Three of five right; tp 2, fp 1, fn 1, tn 1.
+    got = score(CLASSES, [1, 1, 1, 0, 0], [1, 1, 0, 1, 0])
+    assert got["accuracy"] == pytest.approx(60)
+    assert got["f1"] == pytest.approx(200 / 3)
+    assert got["matthews"] == pytest.approx(100 / 6)
+
+
+@pytest.mark.parametrize("name", ["matthews", "pearson", "spearman"])
+def test_constant_predictions_are_zero_with_a_warning(name, caplog):
+    task = CLASSES if name == "matthews" else VALUES
+    with caplog.at_level(logging.WARNING):
+        assert score(task, [1, 1, 1], [0, 1, 1])[name] == 0.0
+    assert f"{name} is 0 by definition" in caplog.text
+
+
+def test_predictions_that_are_not_finite():
+    with pytest.raises(LabError, match=r"2 of 3 predictions .* not finite"):
+        score(VALUES, [0.1, np.nan, np.inf], [1, 2, 3])
+
+
+def test_sizes_must_agree():
+    with pytest.raises(ValueError, match="one prediction for each"):
+        score(VALUES, np.zeros((3, 1)), np.zeros(3))
+
+
+def test_every_metric_has_a_definition_and_fits_one_kind_of_prediction():
+    assert set(DEFINITIONS) == {*CLASS_METRICS, *VALUE_METRICS}
+    for name in DEFINITIONS:
+        check(name, "class" if name in CLASS_METRICS else "value")
+        with pytest.raises(LabError, match="does not fit"):
+            check(name, "value" if name in CLASS_METRICS else "class")
+    with pytest.raises(LabError, match="Did you mean 'spearman'"):
+        check("spearmann", "value")
