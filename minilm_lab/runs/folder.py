@@ -1,0 +1,178 @@
+"""The folder of a run: its lock, its status and its record."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from minilm_lab.errors import LabError
+from minilm_lab.runs.files import read_json, write_atomically, write_json
+
+log = logging.getLogger(__name__)
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<runs>/<command>/<slug>-<identity>/` and the files in it."""
+
+    runs: Path
+    command: str
+    name: str
+    identity: str
+
+    @property
+    def path(self) -> Path:
+        """The folder. A run made under another name is found again by its identity."""
+        place = self.runs / self.command
+        for found in sorted(place.glob(f"*-{self.identity}")):
+            return found
+        return place / f"{self.name}-{self.identity}"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Training state, kept until the run is completed."""
+        return self.path / "checkpoints"
+
+    def result(self) -> dict[str, Any] | None:
+        """The record of a completed run, else None."""
+        status = read_json(self.path / "status.json")
+        if not (isinstance(status, dict) and status.get("state") == "COMPLETED"):
+            return None
+        result = read_json(self.path / "result.json")
+        return result if isinstance(result, dict) else None
+
+    def status(self, state: str, error: str | None = None) -> None:
+        """Write status.json: RUNNING, COMPLETED or FAILED with the error."""
+        old = read_json(self.path / "status.json") or {}
+        write_json(
+            self.path / "status.json",
+            {
+                "state": state,
+                "error": error,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": now() if state == "RUNNING" else old.get("started", now()),
+                "updated": now(),
+            },
+        )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run; wait, saying who holds it, while another process does. A killed holder frees it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+", encoding="utf-8") as stream:
+            told = False
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not told:
+                        stream.seek(0)
+                        holder = stream.read().strip() or "another process"
+                        log.warning("waiting: %s is being worked on by %s", self.path, holder)
+                        told = True
+                    time.sleep(0.5)
+            stream.seek(0)
+            stream.truncate()
+            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now()}")
+            stream.flush()
+            yield
+
+
+def execute(
+    folder: RunFolder,
+    what: dict[str, Any],
+    how: dict[str, Any],
+    work: Callable[[RunFolder], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the record of the run: from its folder if it is completed, else by doing `work`.
+
+    `work` gets the folder and returns the command's own part of the record. While it runs the folder is
+    locked, so two processes never work on one run: the second waits, then finds the record.
+    """
+    done = folder.result()
+    if done is not None:
+        return done
+    try:
+        lock = folder.locked()
+        lock.__enter__()
+    except OSError as error:
+        raise LabError(f"paths.runs={folder.runs} cannot be written to ({error.strerror or error})") from error
+    try:
+        done = folder.result()
+        if done is not None:  # finished by the process that we waited for
+            return done
+        return _work(folder, what, how, work)
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _work(
+    folder: RunFolder,
+    what: dict[str, Any],
+    how: dict[str, Any],
+    work: Callable[[RunFolder], dict[str, Any]],
+) -> dict[str, Any]:
+    from minilm_lab.runs.environment import describe
+
+    folder.status("RUNNING")
+    text = OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps({"what": what, "how": how}))))
+    write_atomically(folder.path / "config.yaml", text.encode())
+    began = time.time()
+    try:
+        own = work(folder)
+    except BaseException as error:
+        _fail(folder, error)
+        raise
+    record = {
+        "command": folder.command,
+        "identity": folder.identity,
+        "name": folder.name,
+        "config": what,
+        **own,
+        "wall_clock_s": round(wall_clock(folder, time.time() - began), 1),
+        "finished": now(),
+        **describe(),
+    }
+    write_json(folder.path / "result.json", record)
+    folder.status("COMPLETED")
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return record
+
+
+def wall_clock(folder: RunFolder, this_session: float) -> float:
+    """Seconds of work over all sessions: a resumed run adds to what the earlier ones took."""
+    before = read_json(folder.path / "checkpoints" / "clock.json")
+    return this_session + (float(before["seconds"]) if isinstance(before, dict) else 0.0)
+
+
+def _fail(folder: RunFolder, error: BaseException) -> None:
+    reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else f"{error}"
+    try:
+        folder.status("FAILED", f"{type(error).__name__}: {reason}")
+    except OSError:
+        log.warning("the status of %s could not be written (disk full?)", folder.path)
