@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,8 +32,7 @@ def tokenise(
     documents: Iterable[str], tokenizer: Any, *, piece: int = PIECE_CHARACTERS, batch: int = BATCH_CHARACTERS
 ) -> Iterator[TokenBatch]:
     """Tokenise `documents` with the threads of a fast tokenizer; `piece` and `batch` are in characters."""
-    # Said before the first use: otherwise every later fork (loader workers) prints a warning.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    _stay_quiet_in_forks()
     texts: list[str] = []
     first: list[bool] = []
     characters = 0
@@ -78,3 +78,18 @@ def _token_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
     )
     ids: list[list[int]] = encoded["input_ids"]
     return ids
+
+
+@functools.cache
+def _stay_quiet_in_forks() -> None:
+    """Let forked children (loader workers) tokenise on one thread, without a warning for each of them.
+
+    Threads do not survive a fork, so a child that used them would wait for ever. The tokenizers turn them off by
+    themselves, but say so on the terminal unless the variable is set at the moment of the fork.
+    """
+    name = "TOKENIZERS_PARALLELISM"
+    if name in os.environ:
+        return
+    os.register_at_fork(
+        before=lambda: os.environ.update({name: "false"}), after_in_parent=lambda: os.environ.pop(name, None)
+    )

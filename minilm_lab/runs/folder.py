@@ -82,8 +82,12 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run; wait, saying who holds it, while another process does. A killed holder frees it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+", encoding="utf-8") as stream:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise LabError(f"paths.runs={self.runs} cannot be written to ({error.strerror or error})") from error
+        with stream:
             told = False
             while True:
                 try:
@@ -117,18 +121,11 @@ def execute(
     done = folder.result()
     if done is not None:
         return done
-    try:
-        lock = folder.locked()
-        lock.__enter__()
-    except OSError as error:
-        raise LabError(f"paths.runs={folder.runs} cannot be written to ({error.strerror or error})") from error
-    try:
+    with folder.locked():
         done = folder.result()
         if done is not None:  # finished by the process that we waited for
             return done
         return _work(folder, what, how, work)
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _work(
@@ -142,7 +139,7 @@ def _work(
     folder.status("RUNNING")
     text = OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps({"what": what, "how": how}))))
     write_atomically(folder.path / "config.yaml", text.encode())
-    began = time.time()
+    began, where = time.time(), describe()
     try:
         own = work(folder)
     except BaseException as error:
@@ -156,7 +153,7 @@ def _work(
         **own,
         "wall_clock_s": round(wall_clock(folder, time.time() - began), 1),
         "finished": now(),
-        **describe(),
+        **where,
     }
     write_json(folder.path / "result.json", record)
     folder.status("COMPLETED")

@@ -21,9 +21,10 @@ from minilm_lab.models.student import Student, build_student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
 from minilm_lab.runs.folder import RunFolder
+from minilm_lab.training.attention import use_fastest_attention
 from minilm_lab.training.callbacks import HeldOut, Journal
 from minilm_lab.training.distiller import Distiller
-from minilm_lab.training.fit import fit, micro_batch, precision_of
+from minilm_lab.training.fit import fit, micro_batch, precision_of, uses_gpu
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How, Optim, Scale
 
@@ -94,6 +95,7 @@ class Distillation:
             cache=how.cache,
         )
         precision = precision_of(how.impl, how.trainer.accelerator)
+        use_fastest_attention(student, not uses_gpu(how.trainer.accelerator), precision, scale.length)
         module = Distiller(
             student,
             teacher,

@@ -22,9 +22,10 @@ from minilm_lab.tasks import metrics
 from minilm_lab.tasks.base import Examples, Splits, Task
 from minilm_lab.tasks.batching import batches_per_epoch, eval_batches, loader
 from minilm_lab.tasks.features import Features, featurize
+from minilm_lab.training.attention import use_fastest_attention
 from minilm_lab.training.callbacks import Journal
 from minilm_lab.training.finetuner import Finetuner
-from minilm_lab.training.fit import fit, micro_batch, precision_of
+from minilm_lab.training.fit import fit, micro_batch, precision_of, uses_gpu
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How, Tune
 
@@ -103,6 +104,7 @@ class Finetuning:
         per_epoch = batches_per_epoch(len(train), tune.batch_size)
         steps = per_epoch * self.epochs
         precision = precision_of(how.impl, how.trainer.accelerator)
+        use_fastest_attention(model, not uses_gpu(how.trainer.accelerator), precision, self.task.length)
         module = Finetuner(model, self.task.kind, tune, steps, fused=precision != "16-mixed")
         journal = Journal(folder.metrics, how.trainer.log_every)
         evaluate = Evaluate(self, dev, self.splits.dev, journal, per_epoch)

@@ -31,10 +31,15 @@ def precision_of(impl: Impl, accelerator: str) -> str:
     """Lightning's name for impl.precision; "auto" is bf16 where the hardware multiplies it natively."""
     wanted = impl.precision
     if wanted == "auto":
-        cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        cuda = uses_gpu(accelerator)
         native = torch.cuda.is_bf16_supported() if cuda else _cpu_multiplies_bf16()
         wanted = "bf16" if native else "16" if cuda else "32"
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+
+
+def uses_gpu(accelerator: str) -> bool:
+    """Whether trainer.accelerator means a GPU on this machine."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -59,7 +59,7 @@ class Wandb:
             WandbLogger(
                 project=self.project,
                 entity=self.entity,
-                id=f"{about['command']}-{about['identity']}",
+                id=about["identity"],
                 name=about["name"],
                 group=self.group or about.get("experiment") or None,
                 job_type=about["command"],
@@ -118,4 +118,4 @@ def close() -> None:
     import wandb
 
     if wandb.run is not None:
-        wandb.finish(quiet=True)
+        wandb.finish()

@@ -12,7 +12,27 @@ from transformers import PreTrainedTokenizerFast
 from minilm_lab.corpora import Corpus
 from minilm_lab.corpora.checksum import settings_checksum
 
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "dogs", "running", "over", "green", "fields", "while", "rain", "fell", "softly", "again"]
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "saw",
+    "two",
+    "dogs",
+    "running",
+    "over",
+    "green",
+    "fields",
+    "while",
+    "rain",
+    "fell",
+    "softly",
+    "again",
+]
 TEXT = [" ".join(WORDS[i:] + WORDS[:i]) + ", isn't it?" for i in range(len(WORDS))]
 
 

@@ -16,7 +16,7 @@ from minilm_lab.corpora.embedded import EmbeddedCorpus
 from minilm_lab.errors import LabError
 
 CACHE = Path("unused")
-FILES = sorted(Path(json.__file__).parent.glob("*.py")) + [Path(ast.__file__), Path(types.__file__)]
+FILES = [*sorted(Path(json.__file__).parent.glob("*.py")), Path(ast.__file__), Path(types.__file__)]
 
 
 @pytest.fixture

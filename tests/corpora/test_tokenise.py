@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,3 +50,32 @@ def test_batches_mark_where_documents_begin() -> None:
     assert [first for batch in batches for first in batch.first] == [True, False, False, True, True]
     assert sum(batch.characters for batch in batches) == len("cat sat mat") + len("dogs")
     assert len(batches) > 1
+
+
+def test_a_forked_process_can_tokenise_and_says_nothing() -> None:
+    """Threads of the parent's tokenizer do not exist in the child: it must not wait for them."""
+    code = """
+import os, sys
+from minilm_lab.corpora.tokenise import tokenise
+sys.path.insert(0, sys.argv[1])
+from corpora.helpers import wordpiece
+tokenizer = wordpiece()
+texts = ["the cat sat"] * 1000
+parent = list(tokenise(texts, tokenizer))
+child = os.fork()
+if child == 0:
+    os._exit(0 if list(tokenise(texts, tokenizer)) == parent else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert "TOKENIZERS_PARALLELISM" not in os.environ
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parents[1])],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "parallelism" not in done.stderr
