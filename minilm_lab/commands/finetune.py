@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from minilm_lab import config
-from minilm_lab.commands.distill import distill
+from minilm_lab.commands.distill import DistillPlan, distill
 from minilm_lab.commands.distill import plan as plan_distill
 from minilm_lab.commands.parts import read_how, scale_of
 from minilm_lab.models import sources
@@ -23,54 +24,69 @@ from minilm_lab.training.finetuning import Finetuning
 from minilm_lab.training.settings import How, Tune
 
 
-def finetune(cfg: DictConfig) -> tuple[RunFolder, dict[str, Any]]:
-    """Return the run's folder and record, doing what is missing: first the student, then the fine-tuning."""
+@dataclass(frozen=True)
+class FinetunePlan:
+    """A checked fine-tuning, the run that keeps it, and the distillation it needs first, if any."""
+
+    job: Finetuning
+    what: dict[str, Any]
+    folder: RunFolder
+    distillation: DistillPlan | None
+
+
+def plan(cfg: DictConfig) -> FinetunePlan:
+    """Check the config, read the task's data and name the runs; no model is loaded."""
     how = read_how(cfg)
     task: Task = config.build(cfg.task, "task")
     tune: Tune = config.build(cfg.tune, "tune")
-    epochs = scale_of(cfg).epochs
-    splits = task.load(how.paths.hub, how.cache)
-
-    student: RunFolder | None = None
+    scale = scale_of(cfg)
+    first: DistillPlan | None = None
     revision = None
     if cfg.source is None:
-        ready = plan_distill(cfg)
-        _check_length(task, ready.job.teacher, how)
-        record = distill(ready)
-        student = ready.folder
-        where = str(student.path / "student")
-        origin = {"kind": "run", "run": student.identity, "config": ready.what}
-        names, key = record["names"], {"run": student.identity}
-        title = student.name
+        first = plan_distill(cfg)
+        _check_length(task, first.job.teacher, how)
+        where = str(first.folder.path / "student")
+        origin = {"kind": "run", "run": first.folder.identity, "config": first.what}
+        names, key, title = first.job.names(), {"run": first.folder.identity}, first.folder.name
     elif cfg.source == "teacher":
         teacher: Teacher = config.build(cfg.teacher, "teacher")
         _check_length(task, teacher, how)
         where, revision = teacher.locate(how.cache), teacher.revision
-        what = {k: v for k, v in teacher.identity(how.cache).items() if k != "layer"}
-        origin = {"kind": "teacher", "run": None, "config": {"teacher": what}}
-        names, key, title = {"teacher": teacher.name}, {"teacher": what}, f"{teacher.name}-teacher"
+        model = {k: v for k, v in teacher.identity(how.cache).items() if k != "layer"}
+        origin = {"kind": "teacher", "run": None, "config": {"teacher": model}}
+        names, key, title = {"teacher": teacher.name}, {"teacher": model}, f"{teacher.name}-teacher"
     else:
         where, key = _elsewhere(str(cfg.source))
         origin = {"kind": "path", "run": None, "config": key}
-        names = {"source": str(cfg.source)}
-        title = Path(str(cfg.source)).name
+        names, title = {"source": str(cfg.source)}, Path(str(cfg.source)).name
 
+    splits = task.load(how.paths.hub, how.cache)
     fields = {k: v for k, v in config.plain(task).items() if k not in ("name", "path", "official")}
-    what_tuned = {
+    what = {
         "source": key,
         "task": {**fields, "fingerprint": splits.checksum()},
-        "tune": {k: v for k, v in config.plain(tune).items() if k != "save_model"},
-        "epochs": epochs,
+        "tune": {k: v for k, v in config.plain(tune).items() if k not in ("save_model", "seed")},
+        "epochs": scale.epochs,
+        "seed": tune.seed,
     }
     name = slug(task.name, title, f"s{tune.seed}")
-    folder = RunFolder(how.runs, "finetune", name, identity_of("finetune", what_tuned))
-    job = Finetuning(where, revision, origin, names, task, splits, tune, epochs, how)
-    record = execute(folder, what_tuned, how.plain(), job.train)
+    folder = RunFolder(how.runs, "finetune", name, identity_of("finetune", what))
+    job = Finetuning(where, revision, origin, names, task, splits, tune, scale.epochs, how)
+    return FinetunePlan(job, what, folder, first)
+
+
+def finetune(ready: FinetunePlan) -> dict[str, Any]:
+    """Return the record of the run, doing what is missing: first the student, then the fine-tuning."""
+    student = None
+    if ready.distillation is not None:
+        distill(ready.distillation)
+        student = ready.distillation.folder.path / "student"
+    record = execute(ready.folder, ready.what, ready.job.how.plain(), ready.job.train)
     if student is not None:
         for metric, value in record["scores"].items():
-            row = (task.name, metric, f"{value:.1f}", tune.seed, record["data_note"] or "full")
-            add_score(student.path / "student", row)
-    return folder, record
+            note = record["data_note"] or "full"
+            add_score(student, (ready.job.task.name, metric, f"{value:.1f}", ready.job.tune.seed, note))
+    return record
 
 
 def _check_length(task: Task, teacher: Teacher, how: How) -> None:
@@ -90,9 +106,10 @@ def _elsewhere(source: str) -> tuple[str, dict[str, Any]]:
 
 def run(cfg: DictConfig) -> float:
     """Entry point for Hydra; returns the score, for sweepers that maximise."""
-    folder, record = finetune(cfg)
+    ready = plan(cfg)
+    record = finetune(ready)
     scores = ", ".join(f"{name} {value:.2f}" for name, value in record["scores"].items())
     note = f" ({record['data_note']})" if record["data_note"] else ""
     print(f"{record['names']['task']}: {scores}{note}")
-    print(f"record: {folder.path / 'result.json'}")
+    print(f"record: {ready.folder.path / 'result.json'}")
     return float(record["score"]["value"])

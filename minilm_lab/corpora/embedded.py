@@ -18,7 +18,7 @@ class EmbeddedCorpus(Corpus):
 
     name: str = "embedded"
 
-    docstring_characters: int = 12_000_000
+    docstring_characters: int = 8_000_000
     """Characters of docstrings (4 are about one token); 0 = none. All there are: about 40 million."""
 
     sentences: bool = True

@@ -62,7 +62,7 @@ class Distillation:
         self_check(teacher, stopped, teacher.config.vocab_size)
         self_check(student, StoppedModel(student, student.config.num_hidden_layers), student.config.vocab_size)
         facts = self._facts(student, teacher, layer)
-        own: dict[str, Any] = {"names": self._names(), **_size(student)}
+        own: dict[str, Any] = {"names": self.names(), **_size(student)}
         untrained: list[str] = []
         if self.objective.trains:
             module, results = self._fit(folder, student, stopped, tokenizer)
@@ -167,7 +167,8 @@ class Distillation:
         rules = tokenizer.backend_tokenizer.to_str()
         return hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
 
-    def _names(self) -> dict[str, str]:
+    def names(self) -> dict[str, str]:
+        """Short names of the parts, for tables and dashboards."""
         return {
             "teacher": self.teacher.name,
             "student": self.student.name,
