@@ -12,11 +12,11 @@ from minilm_lab import config
 from minilm_lab.commands.distill import DistillPlan, distill
 from minilm_lab.commands.distill import plan as plan_distill
 from minilm_lab.commands.parts import read_how, scale_of
+from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.saving import add_score
 from minilm_lab.models.teacher import Teacher
-from minilm_lab.errors import LabError
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.tasks.base import Task

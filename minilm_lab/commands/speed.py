@@ -16,7 +16,9 @@ from minilm_lab.training.fit import uses_gpu
 from minilm_lab.training.settings import How
 
 
-def measure(name: str, teacher: str, sources: Mapping[str, str], keys: Mapping[str, Any], how: How) -> RunFolder:
+def measure(
+    name: str, teacher: str, sources: Mapping[str, str], keys: Mapping[str, Any], how: How
+) -> RunFolder:
     """Time the models of a table's rows once on this hardware.
 
     sources: row -> folder or hub id; keys: row -> what identifies its model; teacher: the row that counts as 1.

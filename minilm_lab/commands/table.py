@@ -105,7 +105,8 @@ def plan(spec: TableSpec, overrides: Sequence[str], seeds: int) -> list[CellPlan
         for column in spec.columns:
             words = [*spec.overrides, *overrides, *row.overrides, *column.overrides]
             plans = [
-                finetuning.plan(compose_command("finetune", [*words, f"tune.seed={seed}"])) for seed in range(seeds)
+                finetuning.plan(compose_command("finetune", [*words, f"tune.seed={seed}"]))
+                for seed in range(seeds)
             ]
             planned.append(CellPlan(row, column, plans))
     return planned
@@ -125,7 +126,9 @@ def execute(planned: Sequence[CellPlan]) -> list[str]:
     return [f"{path}: {reason}" for path, reason in failed.items()]
 
 
-def build(spec: TableSpec, planned: Sequence[CellPlan], runs: Path, scale: str, speed_run: str | None) -> table.Table:
+def build(
+    spec: TableSpec, planned: Sequence[CellPlan], runs: Path, scale: str, speed_run: str | None
+) -> table.Table:
     """The table as a pure function of the records."""
     by_identity = {(r.command, r.identity): r for r in records.load(runs)}
 
@@ -142,7 +145,9 @@ def build(spec: TableSpec, planned: Sequence[CellPlan], runs: Path, scale: str, 
     columns += [
         table.Column("kept", "Kept", note="share of the teacher's average", kind=table.KEPT, suffix=" %"),
         table.Column("parameters", "Parameters", kind=table.MEASURE, suffix=" M"),
-        table.Column("speed", "Speed-up", note="of a forward pass", kind=table.MEASURE, decimals=2, suffix="×"),
+        table.Column(
+            "speed", "Speed-up", note="of a forward pass", kind=table.MEASURE, decimals=2, suffix="×"
+        ),
     ]
     contents: dict[str, dict[str, table.Cell]] = {row.key: {} for row in spec.rows}
     everything: list[records.Record] = []
@@ -172,7 +177,9 @@ def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
     for cell in planned:
         for ready in cell.plans:
             if ready.distillation is not None and ready.distillation.job.objective.trains:
-                found.setdefault(ready.distillation.folder.identity, (cell.row.title, ready.distillation.folder))
+                found.setdefault(
+                    ready.distillation.folder.identity, (cell.row.title, ready.distillation.folder)
+                )
     return found
 
 

@@ -37,7 +37,11 @@ def save_model(
 
 
 def model_card(
-    name: str, what: Mapping[str, Any], facts: Mapping[str, Any], untrained: Sequence[str], license: str = "other"
+    name: str,
+    what: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    untrained: Sequence[str],
+    license: str = "other",
 ) -> str:
     """The README of a student: where it comes from, what it cost, what is untrained in it.
 

@@ -61,7 +61,9 @@ class Student:
         for absolute, ratio in (("layers", "depth_ratio"), ("hidden_size", "width_ratio")):
             given = [n for n in (absolute, ratio) if getattr(self, n) is not None]
             if len(given) != 1:
-                raise LabError(f"student: give one of student.{absolute} and student.{ratio} (got {given or 'none'})")
+                raise LabError(
+                    f"student: give one of student.{absolute} and student.{ratio} (got {given or 'none'})"
+                )
             if not getattr(self, given[0]) > 0:
                 raise LabError(f"student.{given[0]}={getattr(self, given[0])} must be more than 0")
         if self.dropout is not None and not 0 <= self.dropout < 1:

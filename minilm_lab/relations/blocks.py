@@ -27,7 +27,12 @@ HIDDEN = -1e30
 
 
 def loss_and_gradient(
-    student: list[Tensor], teacher: list[Tensor], heads: int, weight: Tensor, causal: bool, want_gradient: bool
+    student: list[Tensor],
+    teacher: list[Tensor],
+    heads: int,
+    weight: Tensor,
+    causal: bool,
+    want_gradient: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """Weighted sum of KL_i over batch, heads and queries, and its gradient for each student tensor.
 
@@ -41,7 +46,10 @@ def loss_and_gradient(
     # Used again by every block: fresh memory costs as much as a pass over it.
     space = weight.new_empty(plan.sequences * plan.heads * plan.queries * length)
     mirrored = (
-        len(student) == len(teacher) == 1 and not causal and plan.queries == length and weight.device.type == "cpu"
+        len(student) == len(teacher) == 1
+        and not causal
+        and plan.queries == length
+        and weight.device.type == "cpu"
     )
     losses = []
     for samples, some in plan.groups(batch, heads):
@@ -66,7 +74,9 @@ def _features_first(x: Tensor, heads: int, some: slice) -> Tensor:
 # size, length); suffix J stands for keys, I for queries. `weight` is (sequences * heads, 1, 1).
 
 
-def _mirrored(x_view: Tensor, y_view: Tensor, weight: Tensor, space: Tensor, targets: list[Tensor]) -> Tensor | None:
+def _mirrored(
+    x_view: Tensor, y_view: Tensor, weight: Tensor, space: Tensor, targets: list[Tensor]
+) -> Tensor | None:
     """The loss of symmetric pairs, student (x, x) and teacher (y, y); the gradient goes into the target.
 
     e equals its own transpose, so that one product serves both sides. None if a logit is too large for exp
@@ -138,9 +148,13 @@ def _general(
         first = start if causal else None
         left_I, their_left_I = left[:, :, rows], their_left[:, :, rows]
 
-        e_JI, their_z_I, their_log_z_I = _shifted_exp(their_right[:, :, keys], their_left_I, their_scale, first, space)
+        e_JI, their_z_I, their_log_z_I = _shifted_exp(
+            their_right[:, :, keys], their_left_I, their_scale, first, space
+        )
         p_I = torch.bmm(values[:, :, keys], e_JI).div_(their_z_I)
-        kl_I = (p_I[:, size:] * their_left_I).sum(1).mul_(their_scale) - (p_I[:, :size] * left_I).sum(1).mul_(scale)
+        kl_I = (p_I[:, size:] * their_left_I).sum(1).mul_(their_scale) - (p_I[:, :size] * left_I).sum(1).mul_(
+            scale
+        )
         if targets:
             d_right[:, :, keys] -= torch.bmm(left_I * (weight * scale / their_z_I), e_JI.mT)
 

@@ -50,7 +50,9 @@ def _op(
     dtype = accumulator(like.dtype)
     if mask is None and segments is None:
         sequences = max(like.shape[0], 1)
-        weight = torch.full((like.shape[0],), 1 / (sequences * like.shape[1] * heads), dtype=dtype, device=like.device)
+        weight = torch.full(
+            (like.shape[0],), 1 / (sequences * like.shape[1] * heads), dtype=dtype, device=like.device
+        )
         return blocks.loss_and_gradient(student, teacher, heads, weight, causal, want_gradient)
     loss = torch.zeros((), dtype=dtype, device=like.device)
     gradients = [torch.zeros(x.shape, dtype=dtype, device=x.device) for x in student] if want_gradient else []
@@ -59,7 +61,9 @@ def _op(
         ours = [x.flatten(0, 1)[index] for x in student]
         theirs = [x.flatten(0, 1)[index] for x in teacher]
         piece_weight = weight[index[:, 0] // like.shape[1]]
-        piece_loss, piece_gradients = blocks.loss_and_gradient(ours, theirs, heads, piece_weight, causal, want_gradient)
+        piece_loss, piece_gradients = blocks.loss_and_gradient(
+            ours, theirs, heads, piece_weight, causal, want_gradient
+        )
         loss += piece_loss
         for whole, part in zip(gradients, piece_gradients, strict=True):
             whole.flatten(0, 1)[index] = part
@@ -102,7 +106,9 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 def _backward(ctx, grad_loss, _grad_gradients):  # type: ignore[no-untyped-def]
     gradients: list[Tensor | None] = [None] * len(ctx.dtypes)
     if grad_loss is not None:
-        gradients = [(g * grad_loss).to(dtype) for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
+        gradients = [
+            (g * grad_loss).to(dtype) for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
     return gradients, [None] * ctx.teachers, None, None, None, None, None
 
 

@@ -18,7 +18,9 @@ def check_pair(name: str, pair: Sequence[Tensor]) -> None:
     left, right = pair
     for x in pair:
         if x.dim() != 3 or 0 in x.shape:
-            raise ValueError(f"{name} must hold non-empty (batch, length, width) tensors, got {_describe(pair)}")
+            raise ValueError(
+                f"{name} must hold non-empty (batch, length, width) tensors, got {_describe(pair)}"
+            )
         if x.dtype not in FLOATS:
             raise ValueError(f"{name} must hold {_names(FLOATS)} tensors, got {_describe(pair)}")
     if left.shape != right.shape or left.dtype != right.dtype or left.device != right.device:

@@ -86,7 +86,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             stream = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise LabError(f"paths.runs={self.runs} cannot be written to ({error.strerror or error})") from error
+            raise LabError(
+                f"paths.runs={self.runs} cannot be written to ({error.strerror or error})"
+            ) from error
         with stream:
             told = False
             while True:

@@ -13,7 +13,9 @@ FORMAT = 1
 
 def identity_of(command: str, what: dict[str, Any]) -> str:
     """Return 10 hexadecimal digits for (command, what-config); the order of keys does not matter."""
-    text = json.dumps({"format": FORMAT, "command": command, "what": what}, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(
+        {"format": FORMAT, "command": command, "what": what}, sort_keys=True, ensure_ascii=False
+    )
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 

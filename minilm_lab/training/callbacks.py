@@ -29,7 +29,9 @@ class RandomnessByStep(pl.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int
+    ) -> None:
         """`index` counts micro-batches and is restored by Lightning; steps are safe against its changes."""
         micro = index % trainer.accumulate_grad_batches
         words = (self.seed, trainer.global_step, micro, trainer.global_rank)
@@ -71,10 +73,13 @@ class Journal(pl.Callback):
     ) -> None:
         """Add up; write when due."""
         for name, value in outputs.items():
-            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach().clone()
+            self._sums[name] = (
+                self._sums[name] + value.detach() if name in self._sums else value.detach().clone()
+            )
         self._batches += 1
-        mask = batch.get("attention_mask", batch.get("mask"))
-        self._uncounted = self._uncounted + (batch["input_ids"].numel() if mask is None else mask.sum())
+        # Corpora count the real tokens of a batch; fine-tuning batches have their mask.
+        tokens = batch["tokens"] if "tokens" in batch else batch["attention_mask"].sum()
+        self._uncounted = self._uncounted + tokens
         if trainer.global_step == self.step:
             return  # within an accumulation
         self.step = trainer.global_step

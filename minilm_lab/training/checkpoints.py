@@ -22,7 +22,9 @@ KEPT = 2
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, flushes to the disk, renames; so a checkpoint is whole or not there."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """Save to `path` and its checksum to `<path>.sum`; LabError when the disk is full."""
         target = Path(path)
         temporary = target.with_name(f".{target.name}.tmp")

@@ -60,7 +60,9 @@ class Distillation:
         student = build_student(self.student, teacher, layer, self.seed)
         stopped = StoppedModel(teacher, layer)
         self_check(teacher, stopped, teacher.config.vocab_size)
-        self_check(student, StoppedModel(student, student.config.num_hidden_layers), student.config.vocab_size)
+        self_check(
+            student, StoppedModel(student, student.config.num_hidden_layers), student.config.vocab_size
+        )
         facts = self._facts(student, teacher, layer)
         own: dict[str, Any] = {"names": self.names(), **_size(student)}
         untrained: list[str] = []

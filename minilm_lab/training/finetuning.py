@@ -36,7 +36,9 @@ EVALUATION = 4
 class Evaluate(pl.Callback):
     """Scores the dev split after each epoch; keeps the outputs (and the weights) of the epoch that counts."""
 
-    def __init__(self, job: Finetuning, dev: Features, examples: Examples, journal: Journal, every: int) -> None:
+    def __init__(
+        self, job: Finetuning, dev: Features, examples: Examples, journal: Journal, every: int
+    ) -> None:
         self.job, self.dev, self.examples, self.journal, self.every = job, dev, examples, journal, every
         self.history: list[dict[str, float]] = []
         self.kept: dict[str, Any] = {}

@@ -127,7 +127,9 @@ def fit(
         default_root_dir=str(folder),
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.optim.lr_scheduler")
+        warnings.filterwarnings(
+            "ignore", module="pytorch_lightning|lightning_fabric|torch.optim.lr_scheduler"
+        )
         trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
     if trainer.interrupted or trainer.global_step < steps:
         raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}")

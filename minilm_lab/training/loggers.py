@@ -94,7 +94,9 @@ def _say_once(folder: Path) -> None:
         )
 
 
-def finish(loggers: list[Logger], summary: Mapping[str, Any], artifact: tuple[str, Path] | None = None) -> None:
+def finish(
+    loggers: list[Logger], summary: Mapping[str, Any], artifact: tuple[str, Path] | None = None
+) -> None:
     """Write the summary, attach the product as an artifact (name, folder) and close the mirrors.
 
     Must be called in the job that opened them: W&B would merge the jobs of a multirun into one run otherwise.

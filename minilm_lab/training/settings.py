@@ -44,7 +44,9 @@ class Optim:
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             raise LabError(f"optim.betas={self.betas}: give two numbers in [0, 1)")
         if self.weight_decay < 0 or self.clip < 0:
-            raise LabError(f"optim: weight_decay={self.weight_decay} and clip={self.clip} must not be negative")
+            raise LabError(
+                f"optim: weight_decay={self.weight_decay} and clip={self.clip} must not be negative"
+            )
 
 
 @dataclass
@@ -140,7 +142,14 @@ class TrainerSettings:
     """Steps between two checkpoints (rounded up to a multiple of log_every)."""
 
     def __post_init__(self) -> None:
-        names = ("devices", "accumulate", "log_every", "held_out_every", "held_out_blocks", "checkpoint_every")
+        names = (
+            "devices",
+            "accumulate",
+            "log_every",
+            "held_out_every",
+            "held_out_blocks",
+            "checkpoint_every",
+        )
         _positive("trainer", self, *names)
 
 
