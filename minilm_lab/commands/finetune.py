@@ -41,7 +41,9 @@ def plan(cfg: DictConfig) -> FinetunePlan:
     tune: Tune = config.build(cfg.tune, "tune")
     scale = scale_of(cfg)
     first: DistillPlan | None = None
-    revision = None
+    revision: str | None = None
+    key: dict[str, Any]
+    origin: dict[str, Any]
     if cfg.source is None:
         first = plan_distill(cfg)
         _check_length(task, first.job.teacher, how)

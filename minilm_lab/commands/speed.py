@@ -31,7 +31,8 @@ def measure(
         if how.impl.threads is not None:
             torch.set_num_threads(how.impl.threads)
         # Rows with one shape take one time: measure each shape once.
-        models, row_shape = {}, {}
+        models: dict[str, Any] = {}
+        row_shape: dict[str, str] = {}
         for row, source in sources.items():
             model = AutoModel.from_pretrained(source, dtype=torch.float32)
             shape = f"{model.config.num_hidden_layers}x{model.config.hidden_size}x{model.config.intermediate_size}"

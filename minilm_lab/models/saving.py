@@ -26,7 +26,7 @@ def save_model(
         if card is not None:
             (temporary / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     except OSError as error:
         raise LabError(
             f"{folder} could not be written ({error.strerror or error}); nothing that was there before is lost. "
@@ -103,4 +103,4 @@ def add_score(folder: Path, row: Sequence[object]) -> None:
     if head in text and line not in text:
         temporary = card.with_name(f".README.{os.getpid()}.tmp")
         temporary.write_text(text.replace(head, f"{head}{line}\n"), encoding="utf-8")
-        os.replace(temporary, card)
+        temporary.replace(card)

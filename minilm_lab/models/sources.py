@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def _from_hub(loader: Any, where: str, revision: str | None, what: str) -> Any:
     try:
         return loader.from_pretrained(where, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        if os.path.isdir(where):
+        if Path(where).is_dir():
             raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error
         raise LabError(
             f"{what}: '{where}' cannot be loaded from the hub ({_first_line(error)}). Without a network, "

@@ -37,8 +37,8 @@ class ProjectQKV(nn.Module):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
         # One product instead of three: small matrices leave a machine idle.
-        weight = torch.cat([m.weight for m in self.maps])
-        bias = torch.cat([m.bias for m in self.maps])
+        maps: list[Any] = list(self.maps)
+        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
         out = F.linear(hidden_states, weight, bias)
         return (out,) if self.returns_tuple else out
 

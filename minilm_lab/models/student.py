@@ -165,7 +165,7 @@ def build_student(student: Student, teacher: PreTrainedModel, distilled: int, se
         for layer, number in zip(get(body, path), copied, strict=True):
             layer.load_state_dict(get(teacher, path)[number - 1].state_dict())
     if student.init.embeddings == "teacher":
-        body.embeddings.load_state_dict(teacher.embeddings.state_dict())
+        get(body, "embeddings").load_state_dict(get(teacher, "embeddings").state_dict())
     if copied is not None:
         # What stands beside the layers belongs to them: MPNet's relative bias, the pooler on top.
         for name in ("encoder.relative_attention_bias", "pooler"):

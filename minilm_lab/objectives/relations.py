@@ -52,13 +52,12 @@ class RelationObjective(Objective):
 
     def check(self, student: PretrainedConfig, teacher: PretrainedConfig) -> None:
         """Refuse relation heads that do not divide a hidden size, and attention that is not QKᵀ/√d."""
-        if self.heads is None:
-            if student.num_attention_heads != teacher.num_attention_heads:
-                raise LabError(
-                    f"objective.heads=null uses the attention heads, of which the student has "
-                    f"{student.num_attention_heads} and the teacher {teacher.num_attention_heads}; "
-                    f"set student.heads={teacher.num_attention_heads}, or give objective.heads"
-                )
+        if self.heads is None and student.num_attention_heads != teacher.num_attention_heads:
+            raise LabError(
+                f"objective.heads=null uses the attention heads, of which the student has "
+                f"{student.num_attention_heads} and the teacher {teacher.num_attention_heads}; "
+                f"set student.heads={teacher.num_attention_heads}, or give objective.heads"
+            )
         common = gcd(student.hidden_size, teacher.hidden_size)
         heads = self.relation_heads(teacher)
         if common % heads:

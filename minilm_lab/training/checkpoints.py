@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 stream.flush()
                 os.fsync(stream.fileno())
             write_atomically(_sum(target), checksum(temporary).encode())
-            os.replace(temporary, target)
+            temporary.replace(target)
         except (OSError, RuntimeError) as error:
             # torch.save wraps the disk's error in a RuntimeError of its own.
             temporary.unlink(missing_ok=True)

@@ -55,6 +55,7 @@ class Wandb:
         mode = None if os.environ.get("WANDB_MODE") else ("online" if _logged_in() else "offline")
         if mode == "offline":
             _say_once(folder)
+        extra: dict[str, Any] = {"mode": mode} if mode else {}
         return [
             WandbLogger(
                 project=self.project,
@@ -66,7 +67,7 @@ class Wandb:
                 tags=list(self.tags),
                 save_dir=folder,
                 config=dict(about["config"]),
-                **({"mode": mode} if mode else {}),
+                **extra,
             )
         ]
 

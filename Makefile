@@ -1,0 +1,58 @@
+# minilm-lab: `make help` lists the targets. Everything sets itself up first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+LAB    := $(BIN)/minilm-lab
+READY  := $(VENV)/.ready
+# Tests run in two processes, one thread each: more threads than cores make torch crawl.
+TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Extra Hydra overrides for a target: make demo ARGS="tune.lr=5e-5"
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo table table-dry runs bench test lint format smoke clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make the virtual environment with the pinned packages
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=<path>")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@# GPU builds of torch bring the triton they fit; a CPU build brings none, and the kernels' tests need one.
+	$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install --quiet --no-deps triton==3.9.0
+	@touch $@
+
+demo: $(READY) ## Distil, fine-tune and compare: the whole job in about ten minutes on two cores
+	$(LAB) table name=demo $(ARGS)
+
+table: $(READY) ## Run what a table misses and render it: make table NAME=wikipedia_half_depth ARGS="paths.hub=…"
+	$(LAB) table name=$(NAME) $(ARGS)
+
+table-dry: $(READY) ## Say which runs a table needs and which are done
+	$(LAB) table name=$(NAME) dry=true $(ARGS)
+
+runs: $(READY) ## List the runs
+	$(LAB) runs $(ARGS)
+
+test: $(READY) ## Run the tests
+	$(TESTS) $(ARGS)
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+smoke: $(READY) ## The demo in a minute: a few steps, a few sentences, its own folder of runs
+	WANDB_MODE=disabled $(LAB) table name=demo paths.runs=runs/smoke scale.steps=20 scale.epochs=1 \
+		task.train_examples=256 'task.domains=[movie]' $(ARGS)
+
+clean: ## Delete the virtual environment and caches; runs stay
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
