@@ -38,6 +38,9 @@ table-dry: $(READY) ## Say which runs a table needs and which are done
 runs: $(READY) ## List the runs
 	$(LAB) runs $(ARGS)
 
+bench: $(READY) ## Measure a distillation step here: make bench ARGS="grid=smoke"
+	$(LAB) bench $(ARGS)
+
 test: $(READY) ## Run the tests
 	$(TESTS) $(ARGS)
 

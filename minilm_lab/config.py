@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from minilm_lab.errors import LabError, nearest
 
@@ -42,7 +43,11 @@ def build(node: Any, key: str) -> Any:
     """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise LabError(f"{key}: choose a file of the group conf/{key} (got {node!r})")
-    values = OmegaConf.to_container(node, resolve=True)
+    try:
+        values = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+        where = f"{key}.{error.full_key}" if error.full_key else key
+        raise LabError(f"{where}: {_first_line(error)}") from error
     assert isinstance(values, dict)
     schema = locate(str(values.pop("_target_")))
     return from_values(schema, values, key)
@@ -63,10 +68,34 @@ def from_values(schema: type[Any], values: Mapping[Any, Any], key: str) -> Any:
         merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        where = f"{key}.{error.full_key}" if getattr(error, "full_key", None) else key
-        given = values.get(str(error.full_key).split(".")[0].split("[")[0]) if error.full_key else None
-        reason = str(error).splitlines()[0]
-        raise LabError(f"{where}={given!r}: {reason}") from error
+        raise _explained(error, values, key) from error
+
+
+def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: str) -> LabError:
+    """The LabError for what OmegaConf found wrong in `values`, at whatever depth."""
+    path = re.findall(r"[^.\[\]]+", str(error.full_key or ""))
+    where = ".".join([key, *path])
+    if isinstance(error, MissingMandatoryValue):
+        return LabError(f"{where} must be given, for example {where}=…")
+    if isinstance(error, ConfigKeyError) and error.parent_node is not None:
+        known = [str(name) for name in error.parent_node]
+        parent = where.rpartition(".")[0]
+        hint = nearest(path[-1], known)
+        return LabError(f"{where}: no such setting.{hint} {parent} has: {', '.join(sorted(known))}")
+    return LabError(f"{where}={_value_at(values, path)!r}: {_first_line(error)}")
+
+
+def _value_at(values: Any, path: Sequence[str]) -> Any:
+    for step in path:
+        try:
+            values = values[int(step)] if isinstance(values, list) else values[step]
+        except (KeyError, IndexError, TypeError, ValueError):
+            break
+    return values
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
 
 
 def plain(thing: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,8 +20,12 @@ COMMANDS = {
     "distill": "distil a teacher into a student",
     "finetune": "fine-tune a student, a teacher or any checkpoint on a downstream task and score it",
     "table": "run what a table of experiments/ still misses, and render it",
+    "bench": "measure a distillation step on this machine against what other code does",
     "runs": "list runs: state, name, loss or score, age",
 }
+
+#: What the system says when nothing more can be written: disk, quota, largest file.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
@@ -51,10 +57,19 @@ def _run(command: str, rest: list[str]) -> None:
     sys.argv = [f"minilm-lab {command}", *rest]
     # Let errors through Hydra: they are told below, without a traceback through libraries.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # A cluster asks with SIGTERM: the run ends as after Ctrl-C, says so in its status, and can be resumed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _hydra(command, module.run)()
     except LabError as error:
         _fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        _fail(
+            f"{error.strerror}: {error.filename or 'a file'} could not be written, what was there before is whole. "
+            "Free some space and start the same command again: it goes on from the last checkpoint"
+        )
     except composing.COMPOSITION_ERRORS as error:
         _fail(composing.explain(error, command, rest))
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from minilm_lab.objectives.base import Objective
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.training.distillation import Distillation
+from minilm_lab.training.fit import micro_batch
 from minilm_lab.training.settings import Optim
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def plan(cfg: DictConfig) -> DistillPlan:
     student.copied_layers(student.shape(teacher_config)["layers"], distilled)
     objective.check(student.config(teacher_config), teacher_config)
     objective = objective.resolve(teacher_config)
+    if objective.trains:
+        micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
     limit = positions_of(teacher_config)
     if scale.length > limit:
         raise LabError(f"scale.length={scale.length} is beyond the {limit} positions of {teacher.name}")

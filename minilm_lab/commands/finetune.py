@@ -21,6 +21,7 @@ from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.tasks.base import Task
 from minilm_lab.training.finetuning import Finetuning
+from minilm_lab.training.fit import micro_batch
 from minilm_lab.training.settings import How, Tune
 
 
@@ -40,6 +41,7 @@ def plan(cfg: DictConfig) -> FinetunePlan:
     task: Task = config.build(cfg.task, "task")
     tune: Tune = config.build(cfg.tune, "tune")
     scale = scale_of(cfg)
+    micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
     first: DistillPlan | None = None
     revision: str | None = None
     key: dict[str, Any]

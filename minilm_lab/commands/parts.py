@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from minilm_lab import config
 from minilm_lab.errors import LabError
+from minilm_lab.training.fit import check_device
 from minilm_lab.training.settings import How, Scale
 
 
@@ -17,6 +18,7 @@ def read_how(cfg: DictConfig) -> How:
     hub = built["paths"].hub
     if hub is not None and not Path(hub).expanduser().is_dir():
         raise LabError(f"paths.hub={hub} is not a folder; it holds <owner>/<name>/… as on the hub")
+    check_device(built["impl"], built["trainer"])
     return How(**built, experiment=str(cfg.get("experiment_name") or ""))
 
 

@@ -97,16 +97,12 @@ def texts(
 
 def _check_reachable(path: str) -> None:
     """Raise LabError within seconds if the hub or the data set cannot be reached (`datasets` retries for 20 s)."""
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError
+    from minilm_lab import hub_access  # here, because the hub's client takes a while to import
 
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if hub_access.offline():
         return  # the user says that it is in the cache of `datasets`; loading tells if it is not
-    try:
-        huggingface_hub.HfApi().dataset_info(path, timeout=10)
-    except HfHubHTTPError as error:
-        raise _cannot_load(path, error) from error
-    except Exception as error:  # the HTTP library's own errors, which huggingface_hub does not wrap
+    error = hub_access.why_not(path, "dataset")
+    if error is not None:
         raise _cannot_load(path, error) from error
 
 

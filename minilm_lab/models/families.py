@@ -23,6 +23,7 @@ class Family:
     layer_returns_tuple: whether a layer answers (hidden states, …) rather than hidden states.
     plain_scores: whether attention scores are QKᵀ/√d and nothing else, so that the relation (Q, K) *is*
         the attention distribution. False where the family adds a position term to them.
+    beside: paths of modules beside the layers that only attention uses (that position term).
     """
 
     layers: str
@@ -32,6 +33,7 @@ class Family:
     value: str
     layer_returns_tuple: bool = False
     plain_scores: bool = True
+    beside: tuple[str, ...] = ()
 
 
 _BERT = Family("encoder.layer", "attention.self", "query", "key", "value")
@@ -42,7 +44,14 @@ FAMILIES: dict[str, Family] = {
     "xlm-roberta": _BERT,
     "electra": _BERT,
     "mpnet": Family(
-        "encoder.layer", "attention.attn", "q", "k", "v", layer_returns_tuple=True, plain_scores=False
+        "encoder.layer",
+        "attention.attn",
+        "q",
+        "k",
+        "v",
+        layer_returns_tuple=True,
+        plain_scores=False,
+        beside=("encoder.relative_attention_bias",),
     ),
 }
 

@@ -7,7 +7,9 @@ from torch import nn
 
 def count_parameters(body: nn.Module) -> dict[str, int]:
     """Return {"embeddings", "transformer", "total"}; a pooler counts to none of the first two."""
-    embeddings = sum(p.numel() for n, p in body.named_parameters() if n.startswith("embeddings."))
+    embeddings = sum(
+        p.numel() for n, p in body.named_parameters() if n.startswith(("embeddings.", "embeddings_project."))
+    )
     transformer = sum(p.numel() for n, p in body.named_parameters() if n.startswith("encoder."))
     return {
         "embeddings": embeddings,

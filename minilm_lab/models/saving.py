@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
@@ -18,7 +21,8 @@ def save_model(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str | None = None
 ) -> None:
     """Write model (safetensors), tokenizer and card; the folder appears whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    # One fixed name: the run's lock makes it safe, and whatever a killed process left there goes away.
+    temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         model.save_pretrained(temporary)
@@ -27,9 +31,10 @@ def save_model(
             (temporary / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise LabError(
-            f"{folder} could not be written ({error.strerror or error}); nothing that was there before is lost. "
+            f"{folder} could not be written ({reason}); nothing that was there before is lost. "
             "Free some space and start the same command again"
         ) from error
     finally:
@@ -97,10 +102,23 @@ def add_score(folder: Path, row: Sequence[object]) -> None:
     card = folder / "README.md"
     if not card.is_file():
         return
-    text = card.read_text(encoding="utf-8")
     line = "| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |"
     head = "| task | metric | score | seed | data |\n|---|---|---|---|---|\n"
-    if head in text and line not in text:
-        temporary = card.with_name(f".README.{os.getpid()}.tmp")
-        temporary.write_text(text.replace(head, f"{head}{line}\n"), encoding="utf-8")
-        temporary.replace(card)
+    # Fine-tuning runs of one student may end at the same moment.
+    with _locked(folder):
+        text = card.read_text(encoding="utf-8")
+        if head in text and line not in text:
+            temporary = card.with_name(".README.tmp")
+            temporary.write_text(text.replace(head, f"{head}{line}\n"), encoding="utf-8")
+            temporary.replace(card)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # The folder itself is the lock, so no lock file stays in what may be published.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,12 +6,34 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from minilm_lab import hub_access
 from minilm_lab.errors import LabError
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "vocab.json")
+#: Files beside the weights that decide what a model computes from a text.
+DECIDING = {
+    "config.json",
+    "tokenizer_config.json",
+    "merges.txt",
+    *(n for n in TOKENIZERS if not n.endswith(".model")),
+}
 
 
 def check_folder(folder: Path, what: str) -> Path:
@@ -35,10 +57,7 @@ def folder_checksum(folder: Path) -> str:
     """Checksum (blake2b) of a model folder's config, weights and tokenizer: what a student could learn from."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(folder.iterdir()):
-        if file.is_file() and (
-            file.suffix in {".safetensors", ".bin", ".model"}
-            or file.name in {"config.json", "tokenizer.json", "vocab.txt", "vocab.json"}
-        ):
+        if file.is_file() and (file.suffix in {".safetensors", ".bin", ".model"} or file.name in DECIDING):
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
             with file.open("rb") as stream:
                 while piece := stream.read(1 << 22):
@@ -48,19 +67,43 @@ def folder_checksum(folder: Path) -> str:
 
 def load_config(where: str, revision: str | None, what: str) -> PretrainedConfig:
     """Read a model's configuration from a folder or the hub."""
-    return _from_hub(AutoConfig, where, revision, what)
+    return _load(AutoConfig, where, revision, what)
 
 
 def load_tokenizer(where: str, revision: str | None, what: str) -> PreTrainedTokenizerBase:
     """Load a model's fast tokenizer from a folder or the hub."""
-    return _from_hub(AutoTokenizer, where, revision, what)
+    return _load(AutoTokenizer, where, revision, what)
 
 
-def _from_hub(loader: Any, where: str, revision: str | None, what: str) -> Any:
+def load_body(where: str, revision: str | None, what: str, **settings: Any) -> PreTrainedModel:
+    """Load a model without a task head, in float32; `settings` go to from_pretrained.
+
+    LabError if the weights cannot be read, or lack a parameter (other than the pooler's, which many
+    checkpoints are saved without): the library would draw it at random and only warn.
+    """
+    model, found = _load(
+        AutoModel, where, revision, what, dtype=torch.float32, output_loading_info=True, **settings
+    )
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise LabError(
+            f"{what}: the weights of {where} lack {len(missing)} parameters of a '{model.config.model_type}' "
+            f"model ({shown}); save config and weights together with save_pretrained"
+        )
+    return model
+
+
+def _load(loader: Any, where: str, revision: str | None, what: str, **settings: Any) -> Any:
+    local = Path(where).is_dir()
     try:
-        return loader.from_pretrained(where, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        if Path(where).is_dir():
+        # Without an answer from the hub, what was downloaded before is used, at once.
+        cached = not local and (hub_access.offline() or not hub_access.answers(where, "model"))
+        return loader.from_pretrained(
+            where, revision=revision, trust_remote_code=False, local_files_only=local or cached, **settings
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if local:
             raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error
         raise LabError(
             f"{what}: '{where}' cannot be loaded from the hub ({_first_line(error)}). Without a network, "

@@ -10,6 +10,8 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from minilm_lab.models.families import positions_of
+
 BATCH, LENGTH, ROUNDS = 32, 128, 12
 
 
@@ -17,15 +19,17 @@ BATCH, LENGTH, ROUNDS = 32, 128, 12
 def forward_seconds(models: Mapping[str, PreTrainedModel], device: torch.device) -> dict[str, float]:
     """Return the median seconds of a float32 forward of BATCH x LENGTH tokens for each model.
 
-    The first round warms up and is not counted (MiniLM, arXiv 2002.10957, table 4, times 100 batches on a GPU).
+    Where a model has fewer positions than LENGTH, all are timed at that length. The first round warms up and is
+    not counted (MiniLM, arXiv 2002.10957, table 4, times 100 batches on a GPU).
     """
+    length = min(LENGTH, *(positions_of(model.config) for model in models.values()))
     generator = torch.Generator().manual_seed(0)
     times: dict[str, list[float]] = {key: [] for key in models}
     for model in models.values():
         model.eval().to(device)
     for turn in tqdm(range(ROUNDS + 1), desc="speed", unit="round"):
         for key, model in models.items():
-            ids = torch.randint(5, model.config.vocab_size, (BATCH, LENGTH), generator=generator).to(device)
+            ids = torch.randint(5, model.config.vocab_size, (BATCH, length), generator=generator).to(device)
             began = time.perf_counter()
             model(input_ids=ids)
             if device.type == "cuda":

@@ -84,12 +84,19 @@ def with_module(root: nn.Module, path: str, new: nn.Module) -> Any:
 def unreached(body: PreTrainedModel, stopped: StoppedModel) -> list[str]:
     """Name the parameters of `body` that a loss on `stopped` cannot reach; they stay as initialised."""
     reached = {id(parameter) for parameter in stopped.parameters()}
+    if stopped.layer == 1:  # no attention runs before the first layer's projections
+        for path in family_of(body.config).beside:
+            reached -= {id(parameter) for parameter in get(body, path).parameters()}
     return [name for name, parameter in body.named_parameters() if id(parameter) not in reached]
 
 
 @torch.no_grad()
 def self_check(body: PreTrainedModel, stopped: StoppedModel, vocabulary: int) -> float:
     """Compare the stopped forward with the library's own on a small padded batch.
+
+    Also work out the layer's attention from the three projections and compare it with the library's, so that an
+    entry of the layout table that names a wrong map (key for query) is seen too; not where the scores have more
+    terms than QKᵀ/√d.
 
     Returns the largest absolute difference at real positions; LabError if it is more than rounding, which
     means that the layout table no longer fits the installed version of transformers.
@@ -104,6 +111,11 @@ def self_check(body: PreTrainedModel, stopped: StoppedModel, vocabulary: int) ->
         )
         for name in names
     ]
+    hooks.append(
+        attention.register_forward_hook(
+            lambda _module, _inputs, output: seen.__setitem__("attention", output[0])
+        )
+    )
     modes = [(module, module.training) for module in (*body.modules(), *stopped.modules())]
     device = next(body.parameters()).device
     ids = torch.arange(2 * 9, device=device).reshape(2, 9) * 7919 % max(vocabulary - 8, 1) + 5
@@ -120,14 +132,24 @@ def self_check(body: PreTrainedModel, stopped: StoppedModel, vocabulary: int) ->
             hook.remove()
         for module, mode in modes:
             module.training = mode
-    difference = max(
-        float((mine[mask].float() - seen[name][mask].float()).abs().max())
-        for mine, name in zip(ours, names, strict=True)
-    )
-    scale = max(float(seen[name][mask].abs().max()) for name in names)
-    if not difference <= 1e-4 * max(scale, 1.0):
+    pairs = [(mine, seen[name]) for mine, name in zip(ours, names, strict=True)]
+    if family.plain_scores:
+        pairs.append((_attend(ours, mask, int(body.config.num_attention_heads)), seen["attention"]))
+    differences = [float((mine[mask].float() - theirs[mask].float()).abs().max()) for mine, theirs in pairs]
+    scale = max(1.0, *(float(seen[name][mask].abs().max()) for name in names))
+    # A comparison with NaN is false, and max() may pass over one: ask each difference.
+    if not all(difference <= 1e-4 * scale for difference in differences):
+        shown = ", ".join(f"{difference:.2e}" for difference in differences)
         raise LabError(
             f"self-check: stopping a '{body.config.model_type}' model at layer {stopped.layer} gives other Q, K, V "
-            f"than the library (difference {difference:.2e}); this version of transformers is not supported"
+            f"than the library (differences {shown}), or its weights are not finite; if they are, this version "
+            "of transformers is not supported"
         )
-    return difference
+    return max(differences)
+
+
+def _attend(projections: Projections, mask: Tensor, heads: int) -> Tensor:
+    """softmax(QKᵀ/√d)V, heads side by side again: (batch, length, hidden)."""
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in projections)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+    return attended.transpose(1, 2).flatten(2)

@@ -52,8 +52,8 @@ class Student:
     ffn_size: Optional[int] = None
     """Width of the feed-forward block; null = 4 x hidden size."""
     dropout: Optional[float] = None
-    """Dropout of hidden states and attention during distillation; null = the teacher's (0.1). Fine-tuning uses the
-    teacher's in any case, as the saved configuration says."""
+    """Dropout of hidden states and attention during distillation; null = that of the teacher's hidden states (0.1).
+    Fine-tuning uses the teacher's in any case, as the saved configuration says."""
     init: Initialisation = field(default_factory=Initialisation)
     """How the weights start."""
 
@@ -66,15 +66,19 @@ class Student:
                 )
             if not getattr(self, given[0]) > 0:
                 raise LabError(f"student.{given[0]}={getattr(self, given[0])} must be more than 0")
+        for name in ("heads", "ffn_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LabError(f"student.{name}={value} must be at least 1, or null for its default")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise LabError(f"student.dropout={self.dropout} must be in [0, 1)")
 
     def shape(self, teacher: PretrainedConfig) -> dict[str, Any]:
         """The absolute shape: layers, hidden_size, heads, ffn_size, dropout. LabError if it cannot be."""
         layers = self.layers or max(1, round(teacher.num_hidden_layers * (self.depth_ratio or 0)))
-        hidden = self.hidden_size or round(teacher.hidden_size * (self.width_ratio or 0))
+        hidden = self.hidden_size or max(1, round(teacher.hidden_size * (self.width_ratio or 0)))
         heads = self.heads or int(teacher.num_attention_heads)
-        if heads < 1 or hidden % heads:
+        if hidden % heads:
             fitting = [h for h in range(1, min(hidden, 64) + 1) if hidden % h == 0]
             raise LabError(
                 f"student.heads={heads} does not divide student.hidden_size={hidden}; these do: {fitting}"
@@ -146,37 +150,52 @@ class Student:
         return [round((i + 1) * distilled / depth) for i in range(depth)]
 
 
-def build_student(student: Student, teacher: PreTrainedModel, distilled: int, seed: int) -> PreTrainedModel:
+def build_student(
+    student: Student,
+    teacher: PreTrainedModel,
+    distilled: int,
+    seed: int,
+    whole: PretrainedConfig | None = None,
+) -> PreTrainedModel:
     """Make the student, in float32 and train mode.
 
-    `teacher`: the body to copy from, with at least `distilled` layers. The same (student, teacher, seed) gives
-    the same weights whatever the objective, so that a control without distillation starts where the distilled
-    student did.
+    `teacher`: the body to copy from, with at least `distilled` layers; `whole`: configuration of the whole
+    teacher, of which ratios are taken, where `teacher` is loaded up to some layer only. The same (student,
+    teacher, seed) gives the same weights whatever the objective, so that a control without distillation starts
+    where the distilled student did.
     """
-    config = student.config(teacher.config)
+    whole = teacher.config if whole is None else whole
+    config = student.config(whole)
     depth = int(config.num_hidden_layers)
     copied = student.copied_layers(depth, distilled)
     # The library's own initialisation draws from the global generator: leave it as it was found.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # On the CPU, where weights are drawn; torch.manual_seed would reseed the GPUs too.
+        torch.default_generator.manual_seed(seed)
         body = AutoModel.from_config(config, dtype=torch.float32)
-    path = family_of(config).layers
+    family = family_of(config)
+    path = family.layers
     if copied is not None:
         for layer, number in zip(get(body, path), copied, strict=True):
             layer.load_state_dict(get(teacher, path)[number - 1].state_dict())
     if student.init.embeddings == "teacher":
-        get(body, "embeddings").load_state_dict(get(teacher, "embeddings").state_dict())
+        for name in ("embeddings", "embeddings_project"):  # ELECTRA's embeddings have a width of their own
+            _copy_if_there(body, teacher, name)
     if copied is not None:
         # What stands beside the layers belongs to them: MPNet's relative bias, the pooler on top.
-        for name in ("encoder.relative_attention_bias", "pooler"):
-            mine, theirs = _maybe(body, name), _maybe(teacher, name)
-            if mine is not None and theirs is not None:
-                mine.load_state_dict(theirs.state_dict())
-    dropout = student.shape(teacher.config)["dropout"]
+        for name in (*family.beside, "pooler"):
+            _copy_if_there(body, teacher, name)
+    dropout = student.shape(whole)["dropout"]
     for module in body.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
     return body.train()
+
+
+def _copy_if_there(body: PreTrainedModel, teacher: PreTrainedModel, path: str) -> None:
+    mine, theirs = _maybe(body, path), _maybe(teacher, path)
+    if mine is not None and theirs is not None:
+        mine.load_state_dict(theirs.state_dict())
 
 
 def _maybe(module: torch.nn.Module, path: str) -> torch.nn.Module | None:

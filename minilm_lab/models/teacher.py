@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
@@ -88,6 +88,6 @@ class Teacher:
             cut["attn_implementation"] = "eager"  # the only one the library has for this family
         # A checkpoint without a pooler gets a random one: make it the same one every time.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = AutoModel.from_pretrained(where, revision=self.revision, dtype=torch.float32, **cut)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
+            model = sources.load_body(where, self.revision, "teacher", **cut)
         return model.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minilm_lab.relations import blocks
-from minilm_lab.relations.masks import accumulator, pieces
+from minilm_lab.relations.masks import accumulator, pieces, sequence_weights
 
 
 def relation_kl(
@@ -47,37 +47,20 @@ def _op(
     underflow before a loss scaler could save them.
     """
     like = student[0]
-    dtype = accumulator(like.dtype)
+    weight = sequence_weights(mask, like) / heads
     if mask is None and segments is None:
-        sequences = max(like.shape[0], 1)
-        weight = torch.full(
-            (like.shape[0],), 1 / (sequences * like.shape[1] * heads), dtype=dtype, device=like.device
-        )
         return blocks.loss_and_gradient(student, teacher, heads, weight, causal, want_gradient)
-    loss = torch.zeros((), dtype=dtype, device=like.device)
-    gradients = [torch.zeros(x.shape, dtype=dtype, device=x.device) for x in student] if want_gradient else []
-    weight = _sequence_weights(mask, like) / heads
+    loss = weight.new_zeros(())
+    gradients = [weight.new_zeros(x.shape) for x in student] if want_gradient else []
     for index in pieces(mask, segments):
         ours = [x.flatten(0, 1)[index] for x in student]
         theirs = [x.flatten(0, 1)[index] for x in teacher]
-        piece_weight = weight[index[:, 0] // like.shape[1]]
-        piece_loss, piece_gradients = blocks.loss_and_gradient(
-            ours, theirs, heads, piece_weight, causal, want_gradient
-        )
-        loss += piece_loss
-        for whole, part in zip(gradients, piece_gradients, strict=True):
+        some_weight = weight[index[:, 0] // like.shape[1]]
+        some_loss, parts = blocks.loss_and_gradient(ours, theirs, heads, some_weight, causal, want_gradient)
+        loss += some_loss
+        for whole, part in zip(gradients, parts, strict=True):
             whole.flatten(0, 1)[index] = part
     return loss, gradients
-
-
-def _sequence_weights(mask: Tensor | None, like: Tensor) -> Tensor:
-    """(batch,): what one query of each sequence weighs in the loss."""
-    dtype = accumulator(like.dtype)
-    batch, length = like.shape[:2]
-    if mask is None:
-        return torch.full((batch,), 1 / (batch * length), dtype=dtype, device=like.device)
-    tokens = mask.sum(dim=1)
-    return 1 / (tokens.clamp(min=1) * (tokens > 0).sum().clamp(min=1)).to(dtype)
 
 
 @_op.register_fake

@@ -4,19 +4,19 @@ import torch
 from torch import Tensor
 
 
-def query_weights(mask: Tensor | None, like: Tensor) -> Tensor:
-    """Weight of every query in the loss, (batch, length), summing to 1 over the batch.
+def sequence_weights(mask: Tensor | None, like: Tensor) -> Tensor:
+    """What one real query of each sequence weighs in the loss, (batch,).
 
-    A real query of a sequence with n real tokens weighs 1 / (n * sequences that have a real token);
-    padding weighs 0. If no sequence has a real token, every weight is 0.
+    1 / (its real tokens * sequences that have a real token): over all real queries the weights sum to 1. A
+    sequence without a real token has no query, so its weight does not matter; it is finite.
     """
+    batch, length = like.shape[:2]
     dtype = accumulator(like.dtype)
     if mask is None:
-        batch, length = like.shape[:2]
-        return torch.full((batch, length), 1 / (batch * length), dtype=dtype, device=like.device)
-    tokens = mask.sum(dim=1, keepdim=True)
+        return torch.full((batch,), 1 / (batch * length), dtype=dtype, device=like.device)
+    tokens = mask.sum(dim=1)
     sequences = (tokens > 0).sum().clamp(min=1)
-    return mask.to(dtype) / (tokens.clamp(min=1) * sequences)
+    return 1 / (tokens.clamp(min=1) * sequences).to(dtype)
 
 
 def allowed_keys(mask: Tensor | None, causal: bool, segments: Tensor | None, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from minilm_lab.relations.masks import accumulator, allowed_keys, query_weights
+from minilm_lab.relations.masks import accumulator, allowed_keys, sequence_weights
 
 # Letters of a suffix: B batch, A relation heads, I queries, J keys, D width of a head.
 
@@ -32,7 +32,9 @@ def relation_kl(
     log_q_BAIJ = _log_relation(*student, heads, allowed_B1IJ)
     log_ratio_BAIJ = (log_p_BAIJ - log_q_BAIJ).masked_fill(~allowed_B1IJ, 0)
     kl_BI = (log_p_BAIJ.exp() * log_ratio_BAIJ).sum(dim=3).mean(dim=1)
-    return (kl_BI * query_weights(mask, student[0])).sum()
+    if mask is not None:
+        kl_BI = kl_BI * mask
+    return (kl_BI.sum(dim=1) * sequence_weights(mask, student[0])).sum()
 
 
 def _log_relation(left: Tensor, right: Tensor, heads: int, allowed_B1IJ: Tensor) -> Tensor:

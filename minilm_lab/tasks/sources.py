@@ -8,9 +8,9 @@ from pathlib import Path
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from datasets.table import CastError
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import constants
 
+from minilm_lab import hub_access
 from minilm_lab.errors import LabError, nearest
 
 
@@ -61,7 +61,7 @@ def _load(path: str, config: str | None, cache: Path) -> datasets.DatasetDict:
     bars, offline = not datasets.are_progress_bars_disabled(), constants.HF_HUB_OFFLINE
     datasets.disable_progress_bars()
     try:
-        if not Path(path).is_dir() and not _hub_answers(path):
+        if not Path(path).is_dir() and not hub_access.answers(path, "dataset"):
             # Offline mode answers at once from what was loaded before; without it, five retries take 25 s.
             constants.HF_HUB_OFFLINE = True
         return datasets.load_dataset(path, config, cache_dir=str(cache / "datasets"))
@@ -69,18 +69,6 @@ def _load(path: str, config: str | None, cache: Path) -> datasets.DatasetDict:
         constants.HF_HUB_OFFLINE = offline
         if bars:
             datasets.enable_progress_bars()
-
-
-def _hub_answers(path: str) -> bool:
-    """Whether the data hub can be reached; an error that it sends is an answer too."""
-    try:
-        HfApi().dataset_info(path, timeout=10)
-    except HfHubHTTPError:
-        return True
-    except Exception:
-        # Whatever it is (no name service, no route, time-out, offline mode): load_dataset says it in its words.
-        return False
-    return True
 
 
 def _first_line(error: BaseException) -> str:

@@ -108,6 +108,9 @@ class Journal(pl.Callback):
             return
         metrics.append(self.path, {"step": trainer.global_step, "time": round(time.time(), 3), **values})
         flat = {k: v for k, v in values.items() if isinstance(v, (int, float))}
+        for name, scores in values.items():
+            if isinstance(scores, dict):  # a dashboard sorts by "dev/accuracy"
+                flat |= {f"{name}/{metric}": value for metric, value in scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics(flat, step=trainer.global_step)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             write_atomically(_sum(target), checksum(temporary).encode())
             temporary.replace(target)
         except (OSError, RuntimeError) as error:
-            # torch.save wraps the disk's error in a RuntimeError of its own.
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise LabError(
-                f"the checkpoint {target} could not be written ({str(error).splitlines()[0]}); the one before is "
-                "whole. Free some space and start the same command again: it resumes there"
+                f"the checkpoint {target} could not be written ({_reason(error)}); the one before is whole. "
+                "Free some space and start the same command again: it resumes there"
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    # torch.save hides the disk's error behind a RuntimeError of its own.
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, OSError):
+        seen = seen.__cause__ or seen.__context__
+    return str(seen or error).splitlines()[0]
 
 
 def _sum(path: Path) -> Path:
@@ -57,6 +66,7 @@ def checksum(path: Path) -> str:
 
 def newest_whole(folder: Path) -> Path | None:
     """Return the newest checkpoint whose content matches its checksum; say which ones are passed over."""
+    corrupt = False
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
         try:
             if checksum(path) == _sum(path).read_text():
@@ -64,7 +74,10 @@ def newest_whole(folder: Path) -> Path | None:
             reason = "its content does not match its checksum"
         except OSError as error:
             reason = str(error)
-        log.warning("checkpoint %s is corrupt (%s): using the one before", path, reason)
+        log.warning("checkpoint %s is corrupt (%s): looking at the one before", path, reason)
+        corrupt = True
+    if corrupt:
+        log.warning("no whole checkpoint is left in %s: starting from step 0", folder)
     return None
 
 
@@ -79,6 +92,10 @@ class Checkpoints(pl.Callback):
     def __init__(self, folder: Path, every: int, clock: Any) -> None:
         self.folder, self.every, self.clock = folder, every, clock
         self.saved = 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """The checkpoint that training starts from is there: saving it again would fall within an accumulation."""
+        self.saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save at multiples of `every`; the last step is kept by the product itself."""

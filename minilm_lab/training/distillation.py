@@ -57,7 +57,7 @@ class Distillation:
                 f"the tokenizer of {self.teacher.name} has {len(tokenizer)} tokens, the model embeds "
                 f"{teacher.config.vocab_size}: they do not belong together"
             )
-        student = build_student(self.student, teacher, layer, self.seed)
+        student = build_student(self.student, teacher, layer, self.seed, config)
         stopped = StoppedModel(teacher, layer)
         self_check(teacher, stopped, teacher.config.vocab_size)
         self_check(
@@ -87,7 +87,7 @@ class Distillation:
         tokenizer: PreTrainedTokenizerBase,
     ) -> tuple[Distiller, dict[str, Any]]:
         how, scale = self.how, self.scale
-        micro = micro_batch(scale.batch_size, how.trainer)
+        micro = micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
         blocks = build(
             self.corpus,
             tokenizer,

@@ -65,18 +65,13 @@ class Evaluate(pl.Callback):
         task = self.job.task
         scores = metrics.score(task, task.predictions(outputs.numpy()), self.examples.references)
         self.history.append(scores)
-        self.journal.write(trainer, {"epoch": step // self.every, "dev": scores, **flat(scores)})
+        self.journal.write(trainer, {"epoch": step // self.every, "dev": scores})
         better = not self.kept or scores[task.score] > self.kept["scores"][task.score]
         if self.job.tune.select == "last" or better:
             self.kept = {"epoch": step // self.every, "scores": scores, "outputs": outputs}
             if self.job.tune.save_model:
                 weights = module.model.state_dict()
                 self.kept["weights"] = {k: v.detach().cpu().clone() for k, v in weights.items()}
-
-
-def flat(scores: dict[str, float]) -> dict[str, float]:
-    """Scores under names that a dashboard sorts: dev/accuracy, …"""
-    return {f"dev/{name}": value for name, value in scores.items()}
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class Finetuning:
             "experiment": how.experiment,
             "config": {"task": self.task.name, **self.names, "origin": self.origin, "seed": tune.seed},
         }
-        micro = micro_batch(tune.batch_size, how.trainer)
+        micro = micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
 
         def batches(step: int, rank: int, world: int) -> Any:
             first = step * how.trainer.accumulate

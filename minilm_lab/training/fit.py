@@ -11,8 +11,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import StrategyRegistry
 
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.relations.api import available_backends
 from minilm_lab.runs import metrics
 from minilm_lab.training.callbacks import Journal, Progress, RandomnessByStep
 from minilm_lab.training.checkpoints import (
@@ -39,7 +41,7 @@ def precision_of(impl: Impl, accelerator: str) -> str:
 
 def uses_gpu(accelerator: str) -> bool:
     """Whether trainer.accelerator means a GPU on this machine."""
-    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return accelerator in ("auto", "gpu") and torch.cuda.is_available()
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -48,15 +50,36 @@ def _cpu_multiplies_bf16() -> bool:
     return bool(check()) if check is not None else False
 
 
-def micro_batch(batch_size: int, trainer: TrainerSettings) -> int:
-    """Samples a device sees at a time; LabError if scale.batch_size cannot be shared out."""
+def micro_batch(batch_size: int, trainer: TrainerSettings, setting: str) -> int:
+    """Samples a device sees at a time; LabError if the batch (of `setting`) cannot be shared out."""
     shares = trainer.devices * trainer.accumulate
     if batch_size % shares:
         raise LabError(
-            f"a batch of {batch_size} cannot be shared out over trainer.devices={trainer.devices} x "
+            f"{setting}={batch_size} cannot be shared out over trainer.devices={trainer.devices} x "
             f"trainer.accumulate={trainer.accumulate}; make it a multiple of {shares}"
         )
     return batch_size // shares
+
+
+def check_device(impl: Impl, trainer: TrainerSettings) -> None:
+    """Refuse what this machine cannot do, before anything is loaded."""
+    gpus = torch.cuda.device_count()
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise LabError(f"trainer.accelerator={trainer.accelerator}: torch sees no GPU here; use auto or cpu")
+    on_gpu = uses_gpu(trainer.accelerator)
+    if on_gpu and trainer.devices > gpus:
+        raise LabError(f"trainer.devices={trainer.devices}: torch sees {gpus} GPUs here")
+    strategies = ("auto", *StrategyRegistry.available_strategies())
+    if trainer.strategy not in strategies:
+        raise LabError(
+            f"trainer.strategy={trainer.strategy} is unknown.{nearest(trainer.strategy, strategies)} "
+            f"There are: {', '.join(strategies)}"
+        )
+    if impl.precision == "16" and not on_gpu:
+        raise LabError("impl.precision=16 needs a GPU (float16 with loss scaling); use auto, bf16 or 32")
+    if impl.backend == "triton" and not (on_gpu and "triton" in available_backends(torch.device("cuda"))):
+        where = "this GPU" if on_gpu else "a CPU"
+        raise LabError(f"impl.backend=triton does not run on {where}; use auto, blockwise or reference")
 
 
 class EndlessData(pl.LightningDataModule):
@@ -130,7 +153,11 @@ def fit(
         warnings.filterwarnings(
             "ignore", module="pytorch_lightning|lightning_fabric|torch.optim.lr_scheduler"
         )
-        trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
+        except SystemExit as error:
+            # Lightning ends the process after Ctrl-C or SIGTERM; the record and the exit code are ours.
+            raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}") from error
     if trainer.interrupted or trainer.global_step < steps:
         raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}")
 

@@ -11,6 +11,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.relations import BACKENDS
 
 PRECISIONS = ("auto", "32", "bf16", "16")
+ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 def _positive(group: str, thing: object, *names: str) -> None:
@@ -69,6 +70,8 @@ class Tune(Optim):
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive("tune", self, "batch_size")
+        if self.seed < 0:
+            raise LabError(f"tune.seed={self.seed} must be a whole number, 0 or more")
         if self.select not in ("last", "best"):
             raise LabError(f"tune.select={self.select}: allowed are last, best")
 
@@ -151,6 +154,8 @@ class TrainerSettings:
             "checkpoint_every",
         )
         _positive("trainer", self, *names)
+        if self.accelerator not in ACCELERATORS:
+            raise LabError(f"trainer.accelerator={self.accelerator}: allowed are {', '.join(ACCELERATORS)}")
 
 
 @dataclass

@@ -1,0 +1,225 @@
+"""Distillation: what is trained and what is not, against the libraries' own models and plain formulas."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModel
+
+from minilm_lab.commands.composing import compose_command
+from minilm_lab.commands.distill import distill, plan
+from minilm_lab.corpora import build, held_out_batches
+from minilm_lab.models.student import build_student
+from minilm_lab.training import distillation
+from minilm_lab.training.distiller import Distiller
+from minilm_lab.training.optimizer import configure
+from minilm_lab.training.settings import Optim
+
+from .helpers import column, record
+
+
+class Watched(Distiller):
+    """Remembers what happens to the models during the fit."""
+
+    last: ClassVar[Watched]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        Watched.last = self
+        self.start = copied(self.student.state_dict())
+        self.teacher_start = copied(self._hidden[0].state_dict())
+        self.teacher_modes: set[bool] = set()
+        self.student_modes: set[bool] = set()
+        self.norms: list[float] = []
+
+    def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Tensor]:
+        self.teacher_modes |= {m.training for m in self._hidden[0].modules()}
+        self.student_modes |= {m.training for m in self.student.modules()}
+        return super().training_step(batch, index)
+
+    def configure_gradient_clipping(self, optimizer: Any, *rest: Any, **options: Any) -> None:
+        super().configure_gradient_clipping(optimizer, *rest, **options)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.norms.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))))
+
+
+def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+@pytest.fixture(autouse=True)
+def watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "Distiller", Watched)
+
+
+def run(words: Sequence[str], *more: str) -> tuple[Any, Path, Watched]:
+    """Distil in this process; the plan, the run's folder and the module that was trained."""
+    ready = plan(compose_command("distill", [*words, *more]))
+    distill(ready)
+    return ready, ready.folder.path, Watched.last
+
+
+def test_the_teacher_stays_as_it_was_and_the_student_trains(tiny: list[str], tiny_teacher: Path) -> None:
+    ready, folder, module = run(tiny, "student.dropout=0.1")
+    assert module.teacher_modes == {False}
+    assert module.student_modes == {True}
+    teacher = module._hidden[0]
+    assert not any(p.requires_grad for p in teacher.parameters())
+    for name, tensor in teacher.state_dict().items():
+        assert torch.equal(tensor, module.teacher_start[name]), name
+    assert not [name for name, _ in module.named_parameters() if not name.startswith("student.")]
+
+    untrained = set(record(folder)["untrained"])
+    ours = {f"encoder.layer.1.{part}" for part in ("attention.output", "intermediate", "output")} | {"pooler"}
+    kinds = {name.rpartition(".dense.")[0] or name.rpartition(".LayerNorm.")[0] for name in untrained}
+    assert kinds == ours
+    saved = load_file(folder / "student" / "model.safetensors")
+    assert saved.keys() == module.start.keys()
+    for name, tensor in saved.items():
+        assert torch.equal(tensor, module.start[name]) == (name in untrained), name
+
+
+def test_the_student_starts_as_the_same_student_without_distillation_does(tiny: list[str]) -> None:
+    _, _, module = run(tiny)
+    words = [word for word in tiny if not word.startswith("objective.")]
+    ready = plan(compose_command("distill", [*words, "objective=none"]))
+    distill(ready)
+    control = load_file(ready.folder.path / "student" / "model.safetensors")
+    assert control.keys() == module.start.keys()
+    for name, tensor in control.items():
+        assert torch.equal(tensor, module.start[name]), name
+
+
+def test_decay_spares_biases_and_layer_norms(tiny: list[str]) -> None:
+    _, _, module = run(tiny, "scale.steps=1")
+    names = {id(p): name for name, p in module.named_parameters()}
+    optim = Optim(lr=1e-3, weight_decay=0.3)
+    decayed, spared = configure(module, optim, 10, fused=True)["optimizer"].param_groups
+    assert decayed["weight_decay"] == 0.3 and spared["weight_decay"] == 0
+    for group, plain in ((decayed, False), (spared, True)):
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert (name.endswith("bias") or "LayerNorm" in name) == plain, name
+    held = {id(p) for group in (decayed, spared) for p in group["params"]}
+    assert held == {id(p) for p in module.parameters() if p.requires_grad}
+
+
+def test_the_rate_rises_and_falls_linearly(tiny: list[str]) -> None:
+    _, folder, _ = run(tiny, "scale.steps=20", "optim.warmup=0.2", "optim.lr=1e-3")
+    after = [step / 4 if step < 4 else (20 - step) / 16 for step in range(1, 21)]
+    assert column(folder, "lr") == pytest.approx([1e-3 * share for share in after])
+
+
+def test_gradients_are_clipped_under_bf16_with_fused_adamw(tiny: list[str]) -> None:
+    _, folder, module = run(tiny, "impl.precision=bf16", "optim.clip=0.01")
+    assert record(folder)["precision"] == "bf16-mixed"
+    assert module.trainer.optimizers[0].defaults["fused"]
+    assert module.norms == pytest.approx([0.01] * 16, rel=1e-3)
+    free = run(tiny, "optim.clip=0")[2].norms
+    assert min(free) > 0.02
+
+
+def losses(words: Sequence[str], runs: Path, *more: str) -> list[float]:
+    _, folder, _ = run(words, "student.dropout=0", f"paths.runs={runs}", *more)
+    return column(folder, "loss")
+
+
+def test_accumulation_and_backend_change_no_loss_beyond_rounding(tiny: list[str], tmp_path: Path) -> None:
+    first = losses(tiny, tmp_path / "first", "impl.backend=blockwise")
+    assert first[-1] < 0.9 * first[0]
+    for number, how in enumerate(
+        (["trainer.accumulate=2"], ["trainer.accumulate=8"], ["impl.backend=reference"], ["impl.workers=1"])
+    ):
+        other = losses(tiny, tmp_path / str(number), *how)
+        assert other == pytest.approx(first, rel=2e-4), how
+    assert losses(tiny, tmp_path / "other", "seed=1") != pytest.approx(first, rel=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiling_changes_no_loss_and_leaves_no_trace(tiny: list[str], tmp_path: Path) -> None:
+    plain = losses(tiny, tmp_path / "plain", "scale.steps=4")
+    assert losses(tiny, tmp_path / "compiled", "scale.steps=4", "impl.compile=true") == pytest.approx(
+        plain, rel=1e-4
+    )
+    (student,) = (tmp_path / "compiled" / "distill").glob("*/student/model.safetensors")
+    assert not [name for name in load_file(student) if "_orig_mod" in name]
+
+
+def projections(model: Any, layer: int, ids: Tensor) -> list[Tensor]:
+    """Query, key and value of a layer (from 1) in the library's own forward, in float64."""
+    attention = model.encoder.layer[layer - 1].attention.self
+    found: dict[str, Tensor] = {}
+    hooks = [
+        getattr(attention, name).register_forward_hook(
+            lambda _m, _i, output, name=name: found.__setitem__(name, output.double())
+        )
+        for name in ("query", "key", "value")
+    ]
+    with torch.no_grad():
+        model(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    return [found[name] for name in ("query", "key", "value")]
+
+
+def relation_loss(student: list[Tensor], teacher: list[Tensor], heads: int) -> Tensor:
+    """Sum over QQ, KK, VV of the mean over (sequence, head, query) of KL(teacher || student)."""
+    total = torch.zeros((), dtype=torch.float64)
+    for s, t in zip(student, teacher, strict=True):
+        logs = []
+        for x in (s, t):
+            batch, length, width = x.shape
+            x = x.view(batch, length, heads, width // heads).transpose(1, 2)
+            logs.append((x @ x.transpose(-1, -2) / (width // heads) ** 0.5).log_softmax(-1))
+        total += (logs[1].exp() * (logs[1] - logs[0])).sum(-1).mean()
+    return total
+
+
+def test_the_held_out_losses_are_those_of_the_saved_models(tiny: list[str], tiny_teacher: Path) -> None:
+    ready, folder, module = run(tiny, "student.dropout=0.1", "teacher.layer=3", "trainer.held_out_every=5")
+    job = ready.job
+    teacher = AutoModel.from_pretrained(tiny_teacher).eval()
+    tokenizer = job.teacher.tokenizer(job.how.cache)
+    blocks = build(
+        job.corpus, tokenizer, job._tokenizer_key(tokenizer), length=16, hub=None, cache=job.how.cache
+    )
+    ids = torch.cat([batch["input_ids"] for batch in held_out_batches(blocks, 8, 256)])
+    assert len(ids) == len(blocks.held_out) > 0
+    target = projections(teacher, 3, ids)
+
+    first = build_student(job.student, teacher, 3, seed=0).eval()
+    last = AutoModel.from_pretrained(folder / "student").eval()
+    expected = [float(relation_loss(projections(m, 2, ids), target, 12)) for m in (first, last)]
+    told = record(folder)["held_out_loss"]
+    assert [told["first"], told["last"]] == pytest.approx(expected, rel=1e-4)
+    assert told["last"] < told["first"]
+    measured = [(line, value) for line, value in zip(steps_of(folder), column(folder, "held_out_loss"), strict=True)]
+    assert [step for step, _ in measured] == [0, 5, 10, 15, 16]
+    assert (measured[0][1], measured[-1][1]) == (told["first"], told["last"])
+
+
+def steps_of(folder: Path) -> list[int]:
+    from .helpers import lines
+
+    return [line["step"] for line in lines(folder) if "held_out_loss" in line]
+
+
+def test_a_copy_of_the_teacher_has_nothing_to_learn(tiny: list[str]) -> None:
+    _, folder, _ = run(
+        tiny,
+        "scale.steps=1",
+        "student.depth_ratio=1.0",
+        "student.init.layers=first",
+        "student.init.embeddings=teacher",
+        "student.dropout=0",
+    )
+    assert abs(record(folder)["held_out_loss"]["first"]) < 1e-6
+    assert abs(column(folder, "loss")[0]) < 1e-6
