@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import time
@@ -45,10 +46,8 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
 
 def _release_free_memory() -> None:
     # What the allocator keeps for later would hide what the work needs.
-    try:
+    with contextlib.suppress(OSError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except OSError:
-        pass
 
 
 def _status(key: str) -> int:

@@ -6,6 +6,7 @@ import gc
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,9 +123,7 @@ def measure_steps(
                 parts = step.run(ids)
                 if turn:
                     found[name].append(parts)
-        memory = {
-            name: peak_bytes(lambda step=step: step.run(batch()), device) for name, step in steps.items()
-        }
+        memory = {name: peak_bytes(partial(step.run, batch()), device) for name, step in steps.items()}
         total = {name: statistics.median(sum(p.values()) for p in times) for name, times in found.items()}
         for variant in variants:
             name, rate = variant.name, report.rates["bf16" if variant.bf16 else "float32"]

@@ -1,11 +1,11 @@
 """The relation loss: arguments are checked, then a backend does the work."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from minilm_lab.relations import blockwise, checks, reference
+from minilm_lab.relations import blockwise, checks, reference, triton_backend
 from minilm_lab.relations.checks import Pair
 
 BACKENDS = ("auto", "reference", "blockwise", "triton")
@@ -71,25 +71,27 @@ def relation_kls(
     """
     _check(pairs, mask, causal, segments)
     like = pairs[0][0][0]
-    run = {"reference": _reference, "blockwise": _blockwise, "triton": _triton}[_choose(backend, like.device)]
+    run = _RUN[_choose(backend, like.device, pairs)]
     # The backends choose their own precision; autocast must not lower it.
     with torch.autocast(like.device.type, enabled=False):
         return run(pairs, mask, causal, segments)
 
 
 def available_backends(device: torch.device) -> tuple[str, ...]:
-    """The backends that can run on a device, fastest first."""
-    from minilm_lab.relations import triton_backend
-
-    return (("triton",) if triton_backend.runs_on(device) else ()) + ("blockwise", "reference")
+    """The backends that can run on a device."""
+    return ("reference", "blockwise") + (("triton",) if triton_backend.runs_on(device) else ())
 
 
-def _choose(backend: str, device: torch.device) -> str:
+def _choose(backend: str, device: torch.device, pairs: Sequence[tuple[Pair, Pair, int]]) -> str:
     possible = available_backends(device)
-    if backend == "auto":
-        return possible[0]
-    if backend not in possible:
+    if backend not in ("auto", *possible):
         raise ValueError(f"backend must be one of {('auto', *possible)} on {device}, got {backend!r}")
+    obstacle = triton_backend.obstacle(pairs)
+    if backend == "triton" and obstacle:
+        raise ValueError(f"backend 'triton' does not take {obstacle}; use 'auto', 'blockwise' or 'reference'")
+    if backend == "auto":
+        # Triton's interpreter, which runs on a CPU, is for tests.
+        return "triton" if device.type == "cuda" and "triton" in possible and not obstacle else "blockwise"
     return backend
 
 
@@ -116,21 +118,19 @@ def _check(
         raise ValueError(f"causal must be True or False, got {causal!r}")
 
 
-def _reference(
-    pairs: Sequence[tuple[Pair, Pair, int]], mask: Tensor | None, causal: bool, segments: Tensor | None
-) -> Tensor:
-    return torch.stack([reference.relation_kl(s, t, heads, mask, causal, segments) for s, t, heads in pairs])
+def _one_by_one(relation_kl: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A backend of one relation as one of several."""
+
+    def relation_kls(pairs: Sequence[tuple[Pair, Pair, int]], *settings: object) -> Tensor:
+        return torch.stack(
+            [relation_kl(student, teacher, heads, *settings) for student, teacher, heads in pairs]
+        )
+
+    return relation_kls
 
 
-def _blockwise(
-    pairs: Sequence[tuple[Pair, Pair, int]], mask: Tensor | None, causal: bool, segments: Tensor | None
-) -> Tensor:
-    return torch.stack([blockwise.relation_kl(s, t, heads, mask, causal, segments) for s, t, heads in pairs])
-
-
-def _triton(
-    pairs: Sequence[tuple[Pair, Pair, int]], mask: Tensor | None, causal: bool, segments: Tensor | None
-) -> Tensor:
-    from minilm_lab.relations import triton_backend
-
-    return triton_backend.relation_kls(pairs, mask, causal, segments)
+_RUN = {
+    "reference": _one_by_one(reference.relation_kl),
+    "blockwise": _one_by_one(blockwise.relation_kl),
+    "triton": triton_backend.relation_kls,
+}

@@ -59,9 +59,12 @@ def _kind(pair: Pair) -> tuple[int, torch.dtype]:
 
 
 def _same_layout(pairs: Sequence[Pair], symmetric: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """The left and right sides with one set of strides, copied only if theirs differ. Symmetric: no right sides."""
-    lefts = [left for left, _ in pairs]
-    rights = [] if symmetric else [right for _, right in pairs]
+    """The left and right sides with one set of strides, copied only if theirs differ. Symmetric: no right sides.
+
+    Tensors of inference mode are copied too: autograd refuses to save them.
+    """
+    lefts = [x.clone() if x.is_inference() else x for x, _ in pairs]
+    rights = [] if symmetric else [x.clone() if x.is_inference() else x for _, x in pairs]
     strides = {x.stride() for x in (*lefts, *rights)}
     if len(strides) > 1 or strides.pop()[2] != 1:
         lefts, rights = [x.contiguous() for x in lefts], [x.contiguous() for x in rights]
@@ -121,7 +124,18 @@ def _gradients(
 
 @_gradients.register_fake
 def _(  # type: ignore[no-untyped-def]
-    grad_losses, lefts, rights, their_lefts, their_rights, weights, s_lse, t_lse, heads, mask, causal, segments
+    grad_losses,
+    lefts,
+    rights,
+    their_lefts,
+    their_rights,
+    weights,
+    s_lse,
+    t_lse,
+    heads,
+    mask,
+    causal,
+    segments,
 ):
     return lefts[0].new_empty(2 if rights else 1, len(lefts), *lefts[0].shape)
 

@@ -5,6 +5,8 @@ log2 e), so that exp2 serves. A (rows, size) tile is padded to a power of two of
 Rows that are padding or beyond the length load as 0, so whatever they hold cannot spread.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 import triton
 import triton.language as tl
 
@@ -22,7 +24,9 @@ def _pick(pointers, index):
 
 
 @triton.jit
-def _tokens(start, mask, segments, base, length, BLOCK: tl.constexpr, MASK: tl.constexpr, SEGMENTS: tl.constexpr):
+def _tokens(
+    start, mask, segments, base, length, BLOCK: tl.constexpr, MASK: tl.constexpr, SEGMENTS: tl.constexpr
+):
     """Positions of a block, whether each is a real token, and its segment."""
     position = start + tl.arange(0, BLOCK)
     real = position < length
@@ -46,7 +50,9 @@ def _rows(pointer, position, real, stride, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _visible(query, real_query, segment_query, key, real_key, segment_key, CAUSAL: tl.constexpr, SEGMENTS: tl.constexpr):
+def _visible(
+    query, real_query, segment_query, key, real_key, segment_key, CAUSAL: tl.constexpr, SEGMENTS: tl.constexpr
+):
     """Whether a query sees a key; the arguments are shaped to broadcast to the tile."""
     visible = real_query & real_key
     if CAUSAL:
@@ -67,9 +73,7 @@ def _grow(total, highest, logits, visible):
 
 
 @triton.jit
-def _forward_tile(
-    s, t, visible, our_total, our_highest, their_total, their_highest, cross
-):
+def _forward_tile(s, t, visible, our_total, our_highest, their_total, their_highest, cross):
     """Takes one tile of logits into the running sums."""
     _, _, our_total, our_highest = _grow(our_total, our_highest, s, visible)
     e, fade, their_total, their_highest = _grow(their_total, their_highest, t, visible)
@@ -105,7 +109,9 @@ def forward(
     s_keys, t_keys = _pick(s_right, relation) + s_offset, _pick(t_right, relation) + t_offset
 
     first = (index % blocks) * OWN
-    query, real_query, segment_query = _tokens(first, mask, segments, sample * length, length, OWN, MASK, SEGMENTS)
+    query, real_query, segment_query = _tokens(
+        first, mask, segments, sample * length, length, OWN, MASK, SEGMENTS
+    )
     s_own = _rows(_pick(s_left, relation) + s_offset, query, real_query, s_stride, s_size, S_BLOCK)
     t_own = _rows(_pick(t_left, relation) + t_offset, query, real_query, t_stride, t_size, T_BLOCK)
 
@@ -114,7 +120,9 @@ def forward(
     cross = tl.zeros([OWN], tl.float32)
     last = tl.minimum(length, first + OWN) if CAUSAL else length
     for start in range(0, last, OTHER):
-        key, real_key, segment_key = _tokens(start, mask, segments, sample * length, length, OTHER, MASK, SEGMENTS)
+        key, real_key, segment_key = _tokens(
+            start, mask, segments, sample * length, length, OTHER, MASK, SEGMENTS
+        )
         visible = _visible(
             query[:, None], real_query[:, None], segment_query[:, None],
             key[None, :], real_key[None, :], segment_key[None, :], CAUSAL, SEGMENTS,

@@ -12,14 +12,37 @@ from minilm_lab.relations import triton_kernels
 LOG2_E = 1.4426950408889634
 
 
-def block_sizes(size: int, their_size: int) -> dict[str, int]:
+def block_sizes(size: int, their_size: int, itemsize: int, masked: bool) -> dict[str, int]:
     """Rows of a program (OWN), rows it walks over (OTHER), and head sizes padded as `tl.dot` needs.
 
-    Two tiles of float32 logits live in registers at once: 64 x 64 each takes 64 registers of a thread.
+    Two tiles of float32 logits, or four of exponentials in the backward, live in registers at once. These sizes
+    compile for sm_90 without spilling registers to speak of; float32 products take more, since TF32 in three
+    parts triples the operands, and so do masks.
     """
     s_block, t_block = (max(16, triton.next_power_of_2(n)) for n in (size, their_size))
-    other = 64 if max(s_block, t_block) <= 64 else 32
-    return {"OWN": 64, "OTHER": other, "S_BLOCK": s_block, "T_BLOCK": t_block, "num_warps": 4, "num_stages": 2}
+    wide = max(s_block, t_block) > 64
+    if itemsize == 4:
+        other, stages = (16, 1) if wide else (32, 2)
+    else:
+        other, stages = 32 if wide or masked else 64, 2
+    return {
+        "OWN": 64,
+        "OTHER": other,
+        "S_BLOCK": s_block,
+        "T_BLOCK": t_block,
+        "num_warps": 4,
+        "num_stages": stages,
+    }
+
+
+def precision(device: torch.device) -> str:
+    """How float32 is multiplied; half-precision inputs do not ask.
+
+    Plain TF32 loses digits from the fourth on. Three TF32 products keep float32's and still use the tensor
+    cores, which "ieee" does not: it fills the registers and spills.
+    """
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return "tf32x3" if nvidia and torch.cuda.get_device_capability(device)[0] >= 8 else "ieee"
 
 
 class Launch:
@@ -39,7 +62,8 @@ class Launch:
         self.batch, self.length, width = s.shape
         size, their_size = width // heads, t.shape[2] // heads
         self.scale = size**-0.5
-        sizes = block_sizes(size, their_size)
+        itemsize = max(s.itemsize, t.itemsize)
+        sizes = block_sizes(size, their_size, itemsize, mask is not None or segments is not None)
         self.blocks = triton.cdiv(self.length, sizes["OWN"])
         self.grid = (self.blocks * self.batch * heads, len(lefts))
         # A kernel that reads no mask is still given a pointer.
@@ -49,12 +73,14 @@ class Launch:
             s.stride(0), s.stride(1), t.stride(0), t.stride(1),
             size, their_size, self.scale * LOG2_E, their_size**-0.5 * LOG2_E,
         )  # fmt: skip
-        # TF32 would lose the fifth digit of float32; half-precision inputs do not ask.
         self.constants: dict[str, Any] = {
-            "CAUSAL": causal, "MASK": mask is not None, "SEGMENTS": segments is not None, "PRECISION": "ieee", **sizes,
+            "CAUSAL": causal, "MASK": mask is not None, "SEGMENTS": segments is not None,
+            "PRECISION": precision(s.device), **sizes,
         }  # fmt: skip
 
-    def forward(self, rights: list[Tensor], their_rights: list[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, rights: list[Tensor], their_rights: list[Tensor], weights: Tensor
+    ) -> tuple[Tensor, ...]:
         lse_shape = (len(self.lefts), self.batch, self.heads, self.length)
         s_lse, t_lse = weights.new_empty(lse_shape), weights.new_empty(lse_shape)
         partial = weights.new_empty(len(self.lefts), self.grid[0])
@@ -74,7 +100,10 @@ class Launch:
         s_lse: Tensor,
         t_lse: Tensor,
     ) -> Tensor:
-        ours, theirs = (self.lefts, rights or self.lefts), (self.their_lefts, their_rights or self.their_lefts)
+        ours, theirs = (
+            (self.lefts, rights or self.lefts),
+            (self.their_lefts, their_rights or self.their_lefts),
+        )
         sides = 2 if rights else 1
         gradients = self.lefts[0].new_empty(sides, len(self.lefts), *self.lefts[0].shape)
         for side in range(sides):

@@ -49,19 +49,21 @@ def loader(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 0,
+    accumulate: int = 1,
 ) -> DataLoader[Batch]:
     """An endless loader that starts with global batch number `first_batch` (the number of batches seen so far).
 
-    A global batch has ``batch_size * world_size`` examples, of which rank r takes every world_size-th, so that
-    all ranks see similar lengths. Batches are those of `collate`. The loader has no length and needs no other
+    A global batch has ``batch_size * world_size * accumulate`` examples and is one optimizer step: it comes as
+    `accumulate` batches one after the other, of which each rank gets a share. A share is every n-th example,
+    so that all see similar lengths. What a step sees does not depend on how it is shared out. Batches are those of `collate`. The loader has no length and needs no other
     sampler: with Lightning, pass ``use_distributed_sampler=False``.
     """
-    global_size = batch_size * world_size
+    global_size = batch_size * world_size * accumulate
     if len(features) < global_size:
         log.warning("The %d training examples are fewer than a batch of %d.", len(features), global_size)
     return DataLoader(
         _Batches(features),
-        sampler=_Order(features.lengths, seed, global_size, first_batch, rank, world_size),
+        sampler=_Order(features.lengths, seed, global_size, first_batch, rank, world_size, accumulate),
         batch_size=None,
         num_workers=workers,
     )
@@ -113,20 +115,31 @@ class _Batches(Dataset[Batch]):
 
 
 class _Order(Sampler[np.ndarray]):
-    """Endless: the example numbers of this rank's part of each global batch. No ``__len__``, on purpose."""
+    """Endless: the example numbers of this rank's shares of each global batch. No ``__len__``, on purpose."""
 
     def __init__(
-        self, lengths: np.ndarray, seed: int, global_size: int, first_batch: int, rank: int, world_size: int
+        self,
+        lengths: np.ndarray,
+        seed: int,
+        global_size: int,
+        first_batch: int,
+        rank: int,
+        world_size: int,
+        accumulate: int,
     ) -> None:
         self.lengths, self.seed, self.global_size = lengths, seed, global_size
         self.first_batch, self.rank, self.world_size = first_batch, rank, world_size
+        self.accumulate = accumulate
 
     def __iter__(self) -> Iterator[np.ndarray]:
         epoch, skip = divmod(self.first_batch, batches_per_epoch(len(self.lengths), self.global_size))
         while True:
             batches = epoch_order(self.lengths, seed=self.seed, epoch=epoch, batch_size=self.global_size)
             for batch in batches[skip:]:
-                # The epoch's smaller batch may have fewer examples than ranks: then some are shared, because
+                # The epoch's smaller batch may have fewer examples than shares: then some are in several, because
                 # a rank without any would leave the others waiting.
-                yield np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size]
+                shares = self.world_size * self.accumulate
+                filled = np.resize(batch, max(len(batch), shares))
+                for part in range(self.accumulate):
+                    yield filled[part * self.world_size + self.rank :: shares]
             epoch, skip = epoch + 1, 0

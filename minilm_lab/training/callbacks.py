@@ -49,7 +49,7 @@ class Journal(pl.Callback):
         self.path, self.every = path, every
         self.tokens = 0
         self.step = 0
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor | int] = {}
         self._batches = 0
         self._uncounted: Tensor | int = 0
         self._mark = (time.monotonic(), 0)
@@ -73,9 +73,9 @@ class Journal(pl.Callback):
     ) -> None:
         """Add up; write when due."""
         for name, value in outputs.items():
-            self._sums[name] = (
-                self._sums[name] + value.detach() if name in self._sums else value.detach().clone()
-            )
+            # Lightning has divided the loss by the number of micro-batches, and nothing else.
+            scale = trainer.accumulate_grad_batches if name == "loss" else 1
+            self._sums[name] = self._sums.get(name, 0) + value.detach() * scale
         self._batches += 1
         # Corpora count the real tokens of a batch; fine-tuning batches have their mask.
         tokens = batch["tokens"] if "tokens" in batch else batch["attention_mask"].sum()

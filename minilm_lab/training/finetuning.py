@@ -115,15 +115,15 @@ class Finetuning:
         micro = micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
 
         def batches(step: int, rank: int, world: int) -> Any:
-            first = step * how.trainer.accumulate
             return loader(
                 train,
                 seed=tune.seed,
                 batch_size=micro,
-                first_batch=first,
+                first_batch=step,
                 rank=rank,
                 world_size=world,
                 workers=how.impl.workers,
+                accumulate=how.trainer.accumulate,
             )
 
         loggers = how.logger.build(folder.path, about)

@@ -27,11 +27,20 @@ DISTILL: dict[str, tuple[list[str], list[str]]] = {
     "impossible value": (["optim.lr=-1"], ["optim.lr=-1.0", "more than 0"]),
     "missing value": (["teacher.path=???"], ["teacher.path", "must be given"]),
     "teacher layer": (["teacher.layer=99"], ["teacher.layer=99", "1..4"]),
-    "relation heads": (["objective.heads=7"], ["objective.heads=7", "48", "1, 2, 3, 4, 6, 8, 12, 16, 24, 48"]),
+    "relation heads": (
+        ["objective.heads=7"],
+        ["objective.heads=7", "48", "1, 2, 3, 4, 6, 8, 12, 16, 24, 48"],
+    ),
     "heads of MiniLM": (["objective=minilm", "objective.heads=null", "student.heads=3"], ["student.heads=4"]),
     "student heads": (["student.heads=5"], ["student.heads=5", "48", "1, 2, 3, 4, 6, 8"]),
-    "too many copied": (["student=l6_h384", "student.hidden_size=48", "student.init.layers=first"], ["4 layers"]),
-    "copied width": (["student=half_depth_half_width", "student.init.embeddings=teacher"], ["hidden size 48"]),
+    "too many copied": (
+        ["student=l6_h384", "student.hidden_size=48", "student.init.layers=first"],
+        ["4 layers"],
+    ),
+    "copied width": (
+        ["student=half_depth_half_width", "student.init.embeddings=teacher"],
+        ["hidden size 48"],
+    ),
     "no folder": (["teacher.path=nowhere"], ["nowhere is not a folder"]),
     "no hub": (
         ["teacher=bert_base", "objective.heads=48"],
@@ -55,12 +64,18 @@ DISTILL: dict[str, tuple[list[str], list[str]]] = {
     "unknown strategy": (["trainer.strategy=dpp"], ["trainer.strategy=dpp", "Did you mean 'ddp'?"]),
     "hub folder": (["paths.hub=nowhere"], ["paths.hub=nowhere", "not a folder"]),
     "foreign class": (["optim._target_=os.system"], ["os.system", "not part of the lab"]),
-    "loss not finite": (["optim.lr=1e30", "optim.clip=0", "optim.warmup=0"], ["not finite at step", "optim.lr"]),
+    "loss not finite": (
+        ["optim.lr=1e30", "optim.clip=0", "optim.warmup=0"],
+        ["not finite at step", "optim.lr"],
+    ),
 }
 
 FINETUNE: dict[str, tuple[list[str], list[str]]] = {
     "unknown task": (["task=sst3"], ["task=sst3", "Did you mean 'sst2'?", "mrpc"]),
-    "missing label column": (["task.label=labels"], ["'labels'", "text, label, score", "Did you mean 'label'?"]),
+    "missing label column": (
+        ["task.label=labels"],
+        ["'labels'", "text, label, score", "Did you mean 'label'?"],
+    ),
     "missing text column": (["task.text=[sentence]"], ["'sentence'", "text, label, score"]),
     "missing split": (["task.dev_split=dev"], ["dev", "train, validation"]),
     "no task folder": (["task.path=./nowhere"], ["task.path=./nowhere", "no such folder"]),
@@ -71,8 +86,14 @@ FINETUNE: dict[str, tuple[list[str], list[str]]] = {
     "source on the hub": (["source=someone/something"], ["someone/something", "hub"]),
     "selection": (["tune.select=first"], ["tune.select=first", "last, best"]),
     "negative seed": (["tune.seed=-1"], ["tune.seed=-1"]),
-    "batch and accumulation": (["source=teacher", "trainer.accumulate=3"], ["tune.batch_size=8", "multiple of 3"]),
-    "labels of a regression": (["task=regression", "task.label=label"], ["task.label=label", "finite number"]),
+    "batch and accumulation": (
+        ["source=teacher", "trainer.accumulate=3"],
+        ["tune.batch_size=8", "multiple of 3"],
+    ),
+    "labels of a regression": (
+        ["task=regression", "task.label=label"],
+        ["task.label=label", "finite number"],
+    ),
 }
 
 
@@ -97,9 +118,7 @@ def test_distill_refuses(lab: Lab, tiny: list[str], tmp_path: Path, case: str) -
 
 
 @pytest.mark.parametrize("case", FINETUNE)
-def test_finetune_refuses(
-    lab: Lab, tiny: list[str], tiny_tune: list[str], tmp_path: Path, case: str
-) -> None:
+def test_finetune_refuses(lab: Lab, tiny: list[str], tiny_tune: list[str], tmp_path: Path, case: str) -> None:
     overrides, words = FINETUNE[case]
     kept = tiny_tune[2:] if case == "no hub" else tiny_tune
     if "task=regression" in overrides:
@@ -109,7 +128,8 @@ def test_finetune_refuses(
 
 
 @pytest.mark.parametrize(
-    ("file", "missing"), [("model.safetensors", "weights"), ("tokenizer.json", "tokenizer"), ("config.json", "config")]
+    ("file", "missing"),
+    [("model.safetensors", "weights"), ("tokenizer.json", "tokenizer"), ("config.json", "config")],
 )
 def test_a_teacher_folder_lacks_something(
     lab: Lab, tiny: list[str], tiny_teacher: Path, tmp_path: Path, file: str, missing: str
@@ -130,7 +150,9 @@ def test_a_teacher_folder_with_half_its_weights(
     refused(lab.run("distill", *tiny, f"teacher.path={folder}"), [str(folder)])
 
 
-def test_a_teacher_of_an_unknown_family(lab: Lab, tiny: list[str], tiny_teacher: Path, tmp_path: Path) -> None:
+def test_a_teacher_of_an_unknown_family(
+    lab: Lab, tiny: list[str], tiny_teacher: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "other"
     shutil.copytree(tiny_teacher, folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))

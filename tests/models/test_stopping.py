@@ -137,7 +137,12 @@ def test_self_check_catches_a_stopped_model_with_swapped_maps(family: str, monke
 
 @pytest.mark.parametrize(
     "changes",
-    [{"query": "key", "key": "query"}, {"value": "key"}, {"key": "value", "value": "key"}, {"query": "value"}],
+    [
+        {"query": "key", "key": "query"},
+        {"value": "key"},
+        {"key": "value", "value": "key"},
+        {"query": "value"},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("fresh", [False, True], ids=["wide weights", "as initialised"])

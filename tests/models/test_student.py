@@ -28,7 +28,10 @@ def student(**settings: Any) -> Student:
     [
         ({"layers": 6, "hidden_size": 384}, {"depth_ratio": 0.5, "width_ratio": 0.5}),
         ({"layers": 4, "hidden_size": 768}, {"depth_ratio": 1 / 3, "width_ratio": 1.0}),
-        ({"layers": 12, "hidden_size": 384}, {"layers": 12, "width_ratio": 0.5, "ffn_size": 1536, "heads": 12}),
+        (
+            {"layers": 12, "hidden_size": 384},
+            {"layers": 12, "width_ratio": 0.5, "ffn_size": 1536, "heads": 12},
+        ),
         ({"layers": 1, "hidden_size": 768}, {"depth_ratio": 0.01, "hidden_size": 768}),
     ],
 )
@@ -78,7 +81,9 @@ def test_impossible_values(settings: dict[str, Any], message: str) -> None:
 
 
 def test_impossible_initialisations() -> None:
-    with pytest.raises(LabError, match=r"student\.init\.layers=middle: allowed are random, first, last, uniform"):
+    with pytest.raises(
+        LabError, match=r"student\.init\.layers=middle: allowed are random, first, last, uniform"
+    ):
         Initialisation(layers="middle")
     with pytest.raises(LabError, match=r"student\.init\.embeddings=copied: allowed are random, teacher"):
         Initialisation(embeddings="copied")
@@ -168,9 +173,7 @@ def test_layers_are_copied_exactly(family: str, which: str, copied: list[int]) -
     if family == "mpnet":
         bias = "encoder.relative_attention_bias.weight"
         assert torch.equal(built.get_parameter(bias), teacher.get_parameter(bias))
-    assert not torch.equal(
-        built.embeddings.word_embeddings.weight, teacher.embeddings.word_embeddings.weight
-    )
+    assert not torch.equal(built.embeddings.word_embeddings.weight, teacher.embeddings.word_embeddings.weight)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

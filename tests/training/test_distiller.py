@@ -201,7 +201,9 @@ def test_the_held_out_losses_are_those_of_the_saved_models(tiny: list[str], tiny
     told = record(folder)["held_out_loss"]
     assert [told["first"], told["last"]] == pytest.approx(expected, rel=1e-4)
     assert told["last"] < told["first"]
-    measured = [(line, value) for line, value in zip(steps_of(folder), column(folder, "held_out_loss"), strict=True)]
+    measured = [
+        (line, value) for line, value in zip(steps_of(folder), column(folder, "held_out_loss"), strict=True)
+    ]
     assert [step for step, _ in measured] == [0, 5, 10, 15, 16]
     assert (measured[0][1], measured[-1][1]) == (told["first"], told["last"])
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from lab import Lab, Running
 
+
 def disturbed(
     lab: Lab, words: Sequence[str], runs: Path, kills: Sequence[int], number: int = signal.SIGKILL
 ) -> list[str]:

@@ -1,0 +1,119 @@
+"""The console script: help, Hydra's own flags, completion, lists and multiruns."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from lab import Lab
+from minilm_lab.commands.cli import COMMANDS
+
+
+def test_the_module_and_the_console_script_are_one_command() -> None:
+    script = Path(sys.executable).with_name("minilm-lab")
+    outputs = {
+        subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        for words in ([str(script), "--help"], [sys.executable, "-m", "minilm_lab"])
+    }
+    assert len(outputs) == 1
+    (overview,) = outputs
+    assert all(f"  {command}" in overview for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_groups_and_their_options(lab: Lab, command: str) -> None:
+    finished = lab.run(command, "--help")
+    assert finished.code == 0, finished.err
+    for words in ("student: half_depth", "objective: minilm, minilmv2, none", "teacher: ", "Multirun"):
+        assert words in finished.out
+    assert "_shape" in finished.out or "conf" in finished.out
+
+
+def test_the_composed_config(lab: Lab) -> None:
+    finished = lab.run("distill", "--cfg", "job", "student=l4_h384", "optim.lr=1e-5")
+    assert finished.code == 0, finished.err
+    cfg = OmegaConf.create(finished.out)
+    assert cfg.student.layers == 4 and cfg.optim.lr == 1e-5
+    finished = lab.run("distill", "--info", "defaults")
+    assert finished.code == 0, finished.err
+    assert "objective/minilmv2" in finished.out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("minilm-lab dist", {"distill"}),
+        ("minilm-lab ", set(COMMANDS)),
+        ("minilm-lab distill teach", {"teacher=", "teacher."}),
+        ("minilm-lab distill objective=mini", {"objective=minilm", "objective=minilmv2"}),
+        ("minilm-lab distill optim.weight", {"optim.weight_decay="}),
+    ],
+)
+def test_completion(lab: Lab, line: str, expected: set[str]) -> None:
+    finished = lab.run("-sc", "query=bash", env={"COMP_LINE": line, "COMP_POINT": str(len(line))})
+    assert finished.code == 0, finished.err
+    assert expected <= set(finished.out.split())
+
+
+def test_completion_can_be_installed(lab: Lab) -> None:
+    finished = lab.run("distill", "-sc", "install=bash")
+    assert finished.code == 0, finished.err
+    assert "complete" in finished.out and "minilm-lab" in finished.out
+    done = subprocess.run(["bash", "-n"], input=finished.out, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def results(runs: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (runs / "distill").glob("*/result.json")}
+
+
+def test_a_multirun_killed_and_started_again_redoes_nothing(
+    lab: Lab, tiny: list[str], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    words = ["distill", *tiny, "scale.steps=40", "-m", "seed=0,1,2"]
+    running = lab.start(*words)
+    running.wait_until(lambda: len(results(runs)) == 1)
+    running.signal(signal.SIGKILL)
+    assert running.finish().code == -signal.SIGKILL
+    before = results(runs)
+    assert len(before) == 1
+
+    finished = lab.run(*words)
+    assert finished.code == 0, finished.err
+    assert finished.out.count("(from its record)") == 1
+    after = results(runs)
+    assert len(after) == 3 and before.items() <= after.items()
+
+    finished = lab.run("distill", "-m", "seed=2,1,0", "scale.steps=40", *reversed(tiny[1:]), tiny[0])
+    assert finished.code == 0, finished.err
+    assert finished.out.count("(from its record)") == 3
+    assert results(runs) == after
+
+
+def test_a_job_of_a_multirun_that_fails_ends_it_with_exit_code_1(lab: Lab, tiny: list[str]) -> None:
+    finished = lab.run("distill", *tiny, "-m", "teacher.layer=99,4")
+    assert finished.code == 1
+    assert "teacher.layer=99 is outside 1..4" in finished.err and "Traceback" not in finished.err
+    assert "held-out loss" in finished.out, "the other job was not done"
+
+
+def test_the_list_of_runs(lab: Lab, tiny: list[str], tmp_path: Path) -> None:
+    runs = f"paths.runs={tmp_path / 'runs'}"
+    empty = lab.run("runs", runs)
+    assert empty.code == 0 and "no runs in" in empty.out
+    assert lab.run("distill", *tiny).code == 0
+    assert lab.run("distill", *tiny, "optim.lr=1e30", "optim.clip=0", "optim.warmup=0").code == 1
+    shown = lab.run("runs", runs)
+    assert shown.code == 0, shown.err
+    assert "COMPLETED" in shown.out and "FAILED" in shown.out
+    listed = json.loads(lab.run("runs", runs, "json=true", "state=COMPLETED").out)
+    assert len(listed) == 1
+    assert listed[0]["command"] == "distill" and listed[0]["state"] == "COMPLETED"
+    assert lab.run("runs", runs, "stat=COMPLETED").code == 1
