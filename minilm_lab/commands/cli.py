@@ -63,6 +63,8 @@ def _run(command: str, rest: list[str]) -> None:
         _hydra(command, module.run)()
     except LabError as error:
         _fail(str(error))
+    except composing.COMPOSITION_ERRORS as error:
+        _fail(composing.explain(error, command, rest))
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -70,8 +72,6 @@ def _run(command: str, rest: list[str]) -> None:
             f"{error.strerror}: {error.filename or 'a file'} could not be written, what was there before is whole. "
             "Free some space and start the same command again: it goes on from the last checkpoint"
         )
-    except composing.COMPOSITION_ERRORS as error:
-        _fail(composing.explain(error, command, rest))
     except KeyboardInterrupt:
         _fail("interrupted; start the same command again and it goes on from the last checkpoint", code=130)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from minilm_lab.reports.renderers import print_table, write_files
 
 log = logging.getLogger(__name__)
 #: Overrides of this command that are not the runs'.
-OWN = ("name", "dry", "out")
+OWN = ("name", "dry", "render", "out")
 
 
 @dataclass
@@ -115,7 +116,9 @@ def plan(spec: TableSpec, overrides: Sequence[str], seeds: int) -> list[CellPlan
 def execute(planned: Sequence[CellPlan]) -> list[str]:
     """Do what is missing; a run that fails does not stop the others. Returns what failed."""
     failed: dict[str, str] = {}
-    missing = {p.folder.path: p for cell in planned for p in cell.plans if p.folder.result() is None}
+    # One seed of the whole table first: a table that is stopped half-way can be rendered with fewer seeds.
+    by_seed = itertools.chain.from_iterable(zip(*(cell.plans for cell in planned), strict=True))
+    missing = {p.folder.path: p for p in by_seed if p.folder.result() is None}
     for number, (path, ready) in enumerate(missing.items(), 1):
         log.info("run %d of %d: %s", number, len(missing), ready.folder.name)
         try:
@@ -195,9 +198,11 @@ def run(cfg: DictConfig) -> None:
     if cfg.dry:
         _say_plan(planned)
         return
-    failed = execute(planned)
+    failed = [] if cfg.render else execute(planned)
     how = planned[0].plans[0].job.how
-    speed_run = None if failed else _speed(cfg.name, spec, planned)
+    students = {p.distillation.folder for cell in planned for p in cell.plans if p.distillation is not None}
+    complete = all(folder.result() is not None for folder in students)
+    speed_run = _speed(cfg.name, spec, planned) if complete else None
     made = build(spec, planned, how.runs, composed.scale.name, speed_run)
     out = Path(cfg.out) if cfg.out else how.runs / "tables" / cfg.name
     page = _write(out, spec, made, planned, how.runs)

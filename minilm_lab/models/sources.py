@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -94,6 +96,13 @@ def load_body(where: str, revision: str | None, what: str, **settings: Any) -> P
     return model
 
 
+def load_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
+    """Load a model in float32 under a new head of `outputs` scores; the head is drawn at random."""
+    return _load(
+        AutoModelForSequenceClassification, where, revision, what, dtype=torch.float32, num_labels=outputs
+    )
+
+
 def _load(loader: Any, where: str, revision: str | None, what: str, **settings: Any) -> Any:
     local = Path(where).is_dir()
     try:
@@ -102,7 +111,7 @@ def _load(loader: Any, where: str, revision: str | None, what: str, **settings: 
         return loader.from_pretrained(
             where, revision=revision, trust_remote_code=False, local_files_only=local or cached, **settings
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if local:
             raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error
         raise LabError(

@@ -1,17 +1,20 @@
 """The arithmetic of the blockwise loss, for stretches of tokens without padding.
 
-Let e = exp(logits) and z its sums over keys, so that a relation is e / z. Only the e of one block is ever as
-large as queries x keys, and four things touch it: the product that makes it, exp, the sum, and products with
-thin matrices, a head wide. With p the teacher's relation, q the student's, t and s their logits:
+Let t and s be the teacher's and the student's logits, e = exp(t) and z its sums over keys, so that the teacher's
+relation is p = e / z; likewise q for the student. With cross_i = sum_j e_ij (t_ij - s_ij):
 
-    KL_i = sum_j p_ij t_ij - sum_j p_ij s_ij + log z_s - log z_t
-    sum_j p_ij s_ij = left_i . (p @ right)_i / sqrt(d)          from a thin product, no pass over p * s
-    d left  = (q @ right - p @ right) / sqrt(d)                 the same thin product
+    KL_i    = cross_i / z_i - log z_i + log z of the student
+    d left  = (q @ right - p @ right) / sqrt(d)
     d right = (q.T @ left - p.T @ left) / sqrt(d)
 
-so neither q - p nor p * (t - s) is ever formed. On a CPU the passes over queries x keys are what costs, and this
-takes half the time of softmax, difference and product one after the other.
+p, q and q - p are never formed: dividing by z after the products touches matrices a head wide instead of a
+sequence long. Passes over queries x keys are what costs on a CPU; here they are, for each of the two sides, the
+product of the logits, exp, the sum, and the product or products with e, and for the two together t - s, e (t - s)
+and its sum. Three blocks of queries x keys are alive. Using the rounded logits themselves in cross makes the value as
+exact as that of log-softmax (their rounding cancels in KL), and 0 where student and teacher agree.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -39,12 +42,11 @@ def loss_and_gradient(
         student, teacher: [left, right], or [x] for a symmetric pair; (batch, length, width).
         weight: (batch,), the weight of each query and head of a sequence, in the accumulator's dtype.
     """
-    batch, length, width = student[0].shape
-    thin = 2 * (2 * width + teacher[0].shape[2]) // heads
-    plan = plan_blocks(batch, heads, length, thin, weight.itemsize, weight.device)
+    batch, length, _ = student[0].shape
+    plan = plan_blocks(batch, heads, length, weight.itemsize, weight.device)
     gradients = [weight.new_empty(x.shape) for x in student] if want_gradient else []
     # Used again by every block: fresh memory costs as much as a pass over it.
-    space = weight.new_empty(plan.sequences * plan.heads * plan.queries * length)
+    space = weight.new_empty(3, plan.sequences * plan.heads * plan.queries * length)
     # Elsewhere than on a CPU, looking whether exp needs a shift would make the host wait.
     mirrored = len(student) == len(teacher) == 1 and not causal and plan.queries == length and weight.is_cpu
     losses = []
@@ -79,37 +81,33 @@ def _mirrored(
     without a shift, which would break that symmetry.
     """
     batch, length, size = weight.shape[0], *x_view.shape[2:]
-    scale, their_scale = size**-0.5, y_view.shape[3] ** -0.5
-    e = space[: batch * length * length].view(batch, length, length)
-    # What e is multiplied with lies side by side: [x * factor | x | y].
-    stack = space.new_empty(batch, length, 2 * size + y_view.shape[3])
-    x, y = stack[..., size : 2 * size], stack[..., 2 * size :]
+    scale = size**-0.5
+    t, e, s = space[:, : batch * length * length].view(3, batch, length, length).unbind()
+    # What e is multiplied with lies side by side: [x * factor | x].
+    stack = space.new_empty(batch, length, 2 * size)
+    x, y = stack[..., size:], _dense(y_view, space)
     x.view(x_view.shape).copy_(x_view)
-    y.view(y_view.shape).copy_(y_view)
 
-    their_z = _exp(y, y, their_scale, e).sum(1)[
-        ..., None
-    ]  # The sum over rows vectorises better, and is the same.
+    torch.exp(_logits(y, y, t), out=e)
+    their_z = e.sum(1)[..., None]  # The sum over rows vectorises better, and is the same.
     if not _in_range(their_z):
         return None
-    theirs = _both_sides(stack, size, weight * scale / their_z, e)
-    products = theirs[..., size:] * stack[..., size:]
-    kl = products[..., size:].sum(2).mul_(their_scale / scale).sub_(products[..., :size].sum(2))
+    theirs = _both_sides(stack, size, weight * scale / their_z, e) if targets else None
+    t.sub_(_logits(x, x, s))
+    cross = e.mul_(t).sum(2, keepdim=True)
 
-    our_z = _exp(x, x, scale, e).sum(1)[..., None]
+    our_z = s.exp_().sum(1)[..., None]
     if not _in_range(our_z):
         return None
-    if targets:
-        ours = _both_sides(stack[..., : 2 * size], size, weight * scale / our_z, e).sub_(
-            theirs[..., : 2 * size]
-        )
+    if theirs is not None:
+        ours = _both_sides(stack, size, weight * scale / our_z, s).sub_(theirs)
         torch.add(ours[..., :size].view(x_view.shape), ours[..., size:].view(x_view.shape), out=targets[0])
-    return kl.addcmul_(weight[:, 0], (our_z.log() - their_z.log())[..., 0]).sum()
+    return (weight * (cross.div_(their_z) - their_z.log() + our_z.log())).sum()
 
 
 def _both_sides(stack: Tensor, size: int, factor: Tensor, e: Tensor) -> Tensor:
-    """[e @ (x * factor) | (e @ values) * factor] for a stack [room for x * factor | values], x first of the values."""
-    torch.mul(stack[..., size : 2 * size], factor, out=stack[..., :size])
+    """[e @ (x * factor) | (e @ x) * factor] for a stack [room for x * factor | x]."""
+    torch.mul(stack[..., size:], factor, out=stack[..., :size])
     both = torch.bmm(e, stack)
     both[..., size:].mul_(factor)
     return both
@@ -117,11 +115,7 @@ def _both_sides(stack: Tensor, size: int, factor: Tensor, e: Tensor) -> Tensor:
 
 def _in_range(z: Tensor) -> bool:
     low, high = z.aminmax()
-    return bool(low >= LEAST) and bool(high <= MOST)
-
-
-def _exp(left: Tensor, right: Tensor, scale: float, e: Tensor) -> Tensor:
-    return torch.baddbmm(e, left, right.mT, beta=0, alpha=scale, out=e).exp_()
+    return low.item() >= LEAST and high.item() <= MOST
 
 
 def _general(
@@ -136,34 +130,37 @@ def _general(
     """The loss of any pairs, some queries at a time; the gradients of left and right go into the targets."""
     left, right = _dense(student[0], space), _dense(student[-1], space)
     their_left, their_right = _dense(teacher[0], space), _dense(teacher[-1], space)
-    values = torch.cat([right, their_right], dim=2)
-    length, size = left.shape[1:]
-    scale, their_scale = size**-0.5, their_left.shape[2] ** -0.5
+    batch, length, size = left.shape
+    weight_I = weight * size**-0.5
     d_left, d_right = torch.empty_like(left), torch.zeros_like(right)
     losses = []
     for start in range(0, length, queries):
-        rows = slice(start, start + queries)
-        keys = slice(0, start + queries if causal else length)
-        first = start if causal else None
-        left_I, their_left_I = left[:, rows], their_left[:, rows]
-
-        e_IJ, their_z_I, their_log_z_I = _shifted_exp(
-            their_left_I, their_right[:, keys], their_scale, first, space
-        )
-        p_values_I = torch.bmm(e_IJ, values[:, keys]).div_(their_z_I)
-        p_right_I, p_their_right_I = p_values_I[..., :size], p_values_I[..., size:]
-        kl_I = (p_their_right_I * their_left_I).sum(2).mul_(their_scale) - (p_right_I * left_I).sum(2).mul_(
-            scale
-        )
+        rows = slice(start, min(start + queries, length))
+        keys = slice(0, rows.stop if causal else length)
+        shape = (3, batch, rows.stop - start, keys.stop)
+        t_IJ, e_IJ, s_IJ = space[:, : math.prod(shape[1:])].view(shape).unbind()
+        left_I, right_J = left[:, rows], right[:, keys]
+        _logits(their_left[:, rows], their_right[:, keys], t_IJ)
+        _logits(left_I, right_J, s_IJ)
+        if causal:
+            hidden = torch.ones(shape[2:], dtype=torch.bool, device=space.device).triu(start + 1)
+            t_IJ.masked_fill_(hidden, HIDDEN)
+            s_IJ.masked_fill_(hidden, HIDDEN)
+        # With their maxima subtracted, logits cannot overflow exp, and cross and log z stay small.
+        t_IJ -= t_IJ.amax(2, keepdim=True)
+        s_IJ -= s_IJ.amax(2, keepdim=True)
+        their_z_I = torch.exp(t_IJ, out=e_IJ).sum(2, keepdim=True)
         if targets:
-            d_right[:, keys] -= torch.bmm(e_IJ.mT, left_I * (weight * scale / their_z_I))
-
-        e_IJ, z_I, log_z_I = _shifted_exp(left_I, right[:, keys], scale, first, space)
+            factor_I = weight_I / their_z_I
+            d_right[:, keys] -= torch.bmm(e_IJ.mT, left_I * factor_I)
+            torch.mul(torch.bmm(e_IJ, right_J), factor_I, out=d_left[:, rows]).neg_()
+        cross_I = e_IJ.mul_(t_IJ.sub_(s_IJ)).sum(2, keepdim=True).div_(their_z_I)
+        z_I = s_IJ.exp_().sum(2, keepdim=True)
         if targets:
-            d_right[:, keys] += torch.bmm(e_IJ.mT, left_I * (weight * scale / z_I))
-            q_right_I = torch.bmm(e_IJ, right[:, keys]).div_(z_I)
-            torch.mul(q_right_I.sub_(p_right_I), weight * scale, out=d_left[:, rows])
-        losses.append((kl_I.add_(log_z_I - their_log_z_I) * weight[:, 0]).sum())
+            factor_I = weight_I / z_I
+            d_right[:, keys] += torch.bmm(s_IJ.mT, left_I * factor_I)
+            d_left[:, rows] += torch.bmm(s_IJ, right_J).mul_(factor_I)
+        losses.append((weight * (cross_I - their_z_I.log() + z_I.log())).sum())
     parts = [d_left.add_(d_right)] if len(student) == 1 else [d_left, d_right]
     for target, part in zip(targets, parts, strict=False):
         target.copy_(part.view(target.shape))
@@ -171,22 +168,9 @@ def _general(
 
 
 def _dense(view: Tensor, like: Tensor) -> Tensor:
-    return view.to(like.dtype).flatten(0, 1).contiguous()
+    """(sequences, heads, length, size) -> (sequences * heads, length, size), copied only where it must be."""
+    return view.to(like.dtype).flatten(0, 1)
 
 
-def _shifted_exp(
-    left_I: Tensor, right_J: Tensor, scale: float, first: int | None, space: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """e = exp(logits - shift), its sum over keys, and the log of that sum with the shift back in.
-
-    With `first`, the number of the first query, later keys are hidden from each query.
-    """
-    batch, queries, keys = left_I.shape[0], left_I.shape[1], right_J.shape[1]
-    e_IJ = space[: batch * queries * keys].view(batch, queries, keys)
-    torch.baddbmm(e_IJ, left_I, right_J.mT, beta=0, alpha=scale, out=e_IJ)
-    if first is not None:
-        hidden = torch.ones(queries, keys, dtype=torch.bool, device=e_IJ.device).triu(first + 1)
-        e_IJ.masked_fill_(hidden, HIDDEN)
-    shift_I = e_IJ.amax(2, keepdim=True)
-    z_I = e_IJ.sub_(shift_I).exp_().sum(2, keepdim=True)
-    return e_IJ, z_I, z_I.log().add_(shift_I)[..., 0]
+def _logits(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    return torch.baddbmm(out, left, right.mT, beta=0, alpha=left.shape[2] ** -0.5, out=out)

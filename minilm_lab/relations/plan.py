@@ -24,18 +24,14 @@ class Plan:
                 yield slice(b, min(b + self.sequences, batch)), slice(h, min(h + self.heads, heads))
 
 
-def plan_blocks(batch: int, heads: int, length: int, thin: int, itemsize: int, device: torch.device) -> Plan:
-    """The largest block within the budget: whole sequences, else some heads, else some queries of a few heads.
-
-    Args:
-        thin: numbers that a block keeps for each token and head beside the length x length ones.
-    """
+def plan_blocks(batch: int, heads: int, length: int, itemsize: int, device: torch.device) -> Plan:
+    """The largest block within the budget: whole sequences, else some heads, else some queries of a few heads."""
     budget = block_bytes(device) // itemsize
-    head = length * (length + thin)
-    if budget >= heads * head:
-        return Plan(_evenly(batch, budget // (heads * head)), heads, length)
+    square = length * length
+    if budget >= heads * square:
+        return Plan(_evenly(batch, budget // (heads * square)), heads, length)
     # The products run in parallel over heads, so keep at least one for each thread.
-    some = _evenly(heads, max(budget // head, torch.get_num_threads()))
+    some = _evenly(heads, max(budget // square, torch.get_num_threads()))
     return Plan(1, some, max(1, min(length, budget // (some * length))))
 
 

@@ -80,7 +80,7 @@ class Launch:
 
     def forward(
         self, rights: list[Tensor], their_rights: list[Tensor], weights: Tensor
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         lse_shape = (len(self.lefts), self.batch, self.heads, self.length)
         s_lse, t_lse = weights.new_empty(lse_shape), weights.new_empty(lse_shape)
         partial = weights.new_empty(len(self.lefts), self.grid[0])

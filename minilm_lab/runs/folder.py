@@ -42,9 +42,11 @@ class RunFolder:
     def path(self) -> Path:
         """The folder. A run made under another name is found again by its identity."""
         place = self.runs / self.command
-        for found in sorted(place.glob(f"*-{self.identity}")):
-            return found
-        return place / f"{self.name}-{self.identity}"
+        try:
+            found = sorted(place.glob(f"*-{self.identity}"))
+        except OSError as error:
+            raise LabError(f"paths.runs={self.runs} cannot be read ({error.strerror or error})") from error
+        return found[0] if found else place / f"{self.name}-{self.identity}"
 
     @property
     def metrics(self) -> Path:
@@ -79,6 +81,9 @@ class RunFolder:
             },
         )
 
+    def _unwritable(self, error: OSError) -> LabError:
+        return LabError(f"paths.runs={self.runs} cannot be written to ({error.strerror or error})")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run; wait, saying who holds it, while another process does. A killed holder frees it."""
@@ -86,9 +91,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             stream = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise LabError(
-                f"paths.runs={self.runs} cannot be written to ({error.strerror or error})"
-            ) from error
+            raise self._unwritable(error) from error
         with stream:
             told = False
             while True:
@@ -138,9 +141,14 @@ def _work(
 ) -> dict[str, Any]:
     from minilm_lab.runs.environment import describe
 
-    folder.status("RUNNING")
     text = OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps({"what": what, "how": how}))))
-    write_atomically(folder.path / "config.yaml", text.encode())
+    try:
+        folder.status("RUNNING")
+        write_atomically(folder.path / "config.yaml", text.encode())
+    except OSError as error:
+        raise folder._unwritable(error) from error
+    # Read now: the checkpoints of this session will count its seconds too.
+    earlier = seconds_before(folder)
     began, where = time.time(), describe()
     try:
         own = work(folder)
@@ -153,7 +161,7 @@ def _work(
         "name": folder.name,
         "config": what,
         **own,
-        "wall_clock_s": round(wall_clock(folder, time.time() - began), 1),
+        "wall_clock_s": round(earlier + time.time() - began, 1),
         "finished": now(),
         **where,
     }
@@ -163,10 +171,10 @@ def _work(
     return record
 
 
-def wall_clock(folder: RunFolder, this_session: float) -> float:
-    """Seconds of work over all sessions: a resumed run adds to what the earlier ones took."""
-    before = read_json(folder.path / "checkpoints" / "clock.json")
-    return this_session + (float(before["seconds"]) if isinstance(before, dict) else 0.0)
+def seconds_before(folder: RunFolder) -> float:
+    """Seconds of work of earlier sessions, up to the checkpoint from which a resumed run goes on."""
+    before = read_json(folder.checkpoints / "clock.json")
+    return float(before["seconds"]) if isinstance(before, dict) else 0.0
 
 
 def _fail(folder: RunFolder, error: BaseException) -> None:

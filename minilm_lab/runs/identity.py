@@ -22,4 +22,4 @@ def identity_of(command: str, what: dict[str, Any]) -> str:
 def slug(*parts: object) -> str:
     """Join `parts` to a name that is safe as a folder: letters, digits, '-', '_' and '.', 80 at most."""
     joined = "-".join(str(part) for part in parts if part not in (None, ""))
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", joined).strip("-.")[:80] or "run"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", joined).strip("-.")[:80].rstrip("-.") or "run"

@@ -22,7 +22,7 @@ def open_data(path: str, config: str | None, hub: str | None, cache: Path) -> da
     folder = next(
         (place for place in (Path(path), *([Path(hub) / path] if hub else [])) if place.exists()), None
     )
-    if folder is None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+    if folder is None and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
         raise LabError(f"task.path={path}: no such folder.")
     if folder is not None and not folder.is_dir():
         raise LabError(

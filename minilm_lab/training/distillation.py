@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -65,19 +66,55 @@ class Distillation:
         )
         facts = self._facts(student, teacher, layer)
         own: dict[str, Any] = {"names": self.names(), **_size(student)}
-        untrained: list[str] = []
         if self.objective.trains:
-            module, results = self._fit(folder, student, stopped, tokenizer)
-            untrained = module.untrained
-            own |= results
-            facts |= {
+            return own | self._distil(folder, student, stopped, tokenizer, facts)
+        self._save(folder, student, tokenizer, facts, [])
+        return own
+
+    def _distil(
+        self,
+        folder: RunFolder,
+        student: PreTrainedModel,
+        teacher: StoppedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        facts: dict[str, str],
+    ) -> dict[str, Any]:
+        """Train and save the student, mirrored by the loggers from the first step to the artifact."""
+        about = {
+            "identity": folder.identity,
+            "command": "distill",
+            "name": folder.name,
+            "experiment": self.how.experiment,
+            "config": self._what_for_card(folder),
+        }
+        loggers = self.how.logger.build(folder.path, about)
+        try:
+            results = self._fit(folder, student, teacher, tokenizer, loggers)
+            facts = facts | {
                 "tokens seen": f"{results['tokens_seen']:,}",
                 "held-out loss": "{first:.4f} before, {last:.4f} after".format(**results["held_out_loss"]),
             }
+            self._save(folder, student, tokenizer, facts, results["untrained"])
+            summary = {
+                "held_out_loss": results["held_out_loss"]["last"],
+                "tokens_seen": results["tokens_seen"],
+            }
+            finish(loggers, summary, made=(folder.identity, folder.path / "student"))
+        finally:
+            close()
+        return results
+
+    def _save(
+        self,
+        folder: RunFolder,
+        student: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        facts: dict[str, str],
+        untrained: list[str],
+    ) -> None:
         card = model_card(folder.name, self._what_for_card(folder), facts, untrained)
         student.requires_grad_(True)
         save_model(folder.path / "student", student, tokenizer, card)
-        return own
 
     def _fit(
         self,
@@ -85,7 +122,8 @@ class Distillation:
         student: PreTrainedModel,
         teacher: StoppedModel,
         tokenizer: PreTrainedTokenizerBase,
-    ) -> tuple[Distiller, dict[str, Any]]:
+        loggers: list[Logger],
+    ) -> dict[str, Any]:
         how, scale = self.how, self.scale
         micro = micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
         blocks = build(
@@ -127,41 +165,28 @@ class Distillation:
             return held_out_batches(blocks, micro, how.trainer.held_out_blocks)
 
         measure = HeldOut(journal, held_out, how.trainer.held_out_every or max(1, scale.steps // 10))
-        about = {
-            "identity": folder.identity,
-            "command": "distill",
-            "name": folder.name,
-            "experiment": how.experiment,
-            "config": self._what_for_card(folder),
+        fit(
+            module,
+            batches,
+            steps=scale.steps,
+            seed=self.seed,
+            title=folder.name,
+            folder=folder.path,
+            impl=how.impl,
+            settings=how.trainer,
+            loggers=loggers,
+            journal=journal,
+            callbacks=[measure],
+        )
+        return {
+            "loss": journal.recent.get("loss"),
+            "held_out_loss": {"first": measure.first, "last": measure.last},
+            "tokens_seen": journal.tokens,
+            "steps": scale.steps,
+            "precision": precision,
+            "corpus": dataclasses.asdict(blocks.index),
+            "untrained": module.untrained,
         }
-        loggers = how.logger.build(folder.path, about)
-        try:
-            fit(
-                module,
-                batches,
-                steps=scale.steps,
-                seed=self.seed,
-                title=folder.name,
-                folder=folder.path,
-                impl=how.impl,
-                settings=how.trainer,
-                loggers=loggers,
-                journal=journal,
-                callbacks=[measure],
-            )
-            results = {
-                "loss": journal.recent.get("loss"),
-                "held_out_loss": {"first": measure.first, "last": measure.last},
-                "tokens_seen": journal.tokens,
-                "steps": scale.steps,
-                "precision": precision,
-                "corpus": dataclasses.asdict(blocks.index),
-                "untrained": module.untrained,
-            }
-            finish(loggers, {"held_out_loss": measure.last, "tokens_seen": journal.tokens})
-        finally:
-            close()
-        return module, results
 
     def _tokenizer_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
         import hashlib

@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from minilm_lab.models import sources
@@ -142,7 +142,8 @@ class Finetuning:
                 callbacks=[evaluate],
             )
             scores: dict[str, float] = evaluate.kept["scores"]
-            finish(loggers, {f"score/{name}": value for name, value in scores.items()})
+            summary = {f"score/{name}": value for name, value in scores.items()}
+            finish(loggers, summary, used=self.origin["run"])
         finally:
             close()
         self._save_predictions(folder.path, evaluate.kept["outputs"])
@@ -172,12 +173,8 @@ class Finetuning:
         # The head starts at random: from tune.seed, whatever ran before in this process.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.tune.seed)
-            return AutoModelForSequenceClassification.from_pretrained(
-                self.source,
-                revision=self.revision,
-                num_labels=self.splits.num_outputs,
-                dtype=torch.float32,
-            ).train()
+            outputs = self.splits.num_outputs
+            return sources.load_classifier(self.source, self.revision, "source", outputs).train()
 
     def _save_predictions(self, folder: Path, outputs: Tensor) -> None:
         dev = self.splits.dev

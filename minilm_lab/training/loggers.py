@@ -96,24 +96,48 @@ def _say_once(folder: Path) -> None:
 
 
 def finish(
-    loggers: list[Logger], summary: Mapping[str, Any], artifact: tuple[str, Path] | None = None
+    loggers: list[Logger],
+    summary: Mapping[str, Any],
+    *,
+    made: tuple[str, Path] | None = None,
+    used: str | None = None,
 ) -> None:
-    """Write the summary, attach the product as an artifact (name, folder) and close the mirrors.
+    """Write the summary, link students to runs and close the mirrors.
 
     Must be called in the job that opened them: W&B would merge the jobs of a multirun into one run otherwise.
+
+    made: (run identity, folder) of the student that this run made: it becomes an artifact.
+    used: identity of the run that made the student this run used: the dashboard shows the lineage.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             run = logger.experiment
             run.summary.update(dict(summary))
-            if artifact is not None:
-                import wandb
-
-                item = wandb.Artifact(artifact[0], type="student", metadata=dict(summary))
-                item.add_dir(str(artifact[1]))
-                run.log_artifact(item)
+            if made is not None:
+                _log_student(run, made[0], made[1], summary)
+            # Offline nothing can be looked up; the origin stands in the run's config all the same.
+            if used is not None and not run.offline and not run.disabled:
+                _use_student(run, used)
         logger.finalize("success")
     close()
+
+
+def _log_student(run: Any, identity: str, folder: Path, summary: Mapping[str, Any]) -> None:
+    import wandb
+
+    student = wandb.Artifact(f"student-{identity}", type="student", metadata=dict(summary))
+    # "immutable": the files are read where they lie, not copied first.
+    student.add_dir(str(folder), policy="immutable")
+    run.log_artifact(student)
+
+
+def _use_student(run: Any, identity: str) -> None:
+    import wandb
+
+    try:
+        run.use_artifact(f"student-{identity}:latest")
+    except (wandb.errors.CommError, ValueError) as error:
+        log.warning("W&B does not have the student of run %s yet (%s): no lineage is shown", identity, error)
 
 
 def close() -> None:

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
-
 from lab import Finished, Lab
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 DISTILL: dict[str, tuple[list[str], list[str]]] = {
     "unknown option": (["objective=minilmv3"], ["objective=minilmv3", "Did you mean 'minilmv2'?", "none"]),
@@ -148,6 +148,27 @@ def test_a_teacher_folder_with_half_its_weights(
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     refused(lab.run("distill", *tiny, f"teacher.path={folder}"), [str(folder)])
+
+
+def test_a_source_with_half_its_weights(
+    lab: Lab, tiny: list[str], tiny_tune: list[str], tiny_teacher: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_teacher, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    refused(lab.run("finetune", *tiny, *tiny_tune, f"source={folder}"), [str(folder), "cannot be read"])
+
+
+def test_a_source_that_has_another_head(
+    lab: Lab, tiny: list[str], tiny_tune: list[str], tiny_teacher: Path, tmp_path: Path
+) -> None:
+    """A classifier of five classes gets a head of two: loaded as a body, or refused in words."""
+    folder = tmp_path / "five"
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_teacher, num_labels=5)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_teacher).save_pretrained(folder)
+    refused(lab.run("finetune", *tiny, *tiny_tune, f"source={folder}"), [str(folder)])
 
 
 def test_a_teacher_of_an_unknown_family(

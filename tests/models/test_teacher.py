@@ -107,7 +107,9 @@ def test_weights_of_another_width(broken: Path, tmp_path: Path) -> None:
         teacher(broken).body(tmp_path)
 
 
-@pytest.mark.parametrize("kind, known", [("bort", r"cannot be read .*bort"), ("gpt2", r"Supported: bert, roberta")])
+@pytest.mark.parametrize(
+    "kind, known", [("bort", r"cannot be read .*bort"), ("gpt2", r"Supported: bert, roberta")]
+)
 def test_unknown_family(kind: str, known: str, broken: Path, tmp_path: Path) -> None:
     """bort is unknown to the library too, gpt2 to the lab only."""
     config = json.loads((broken / "config.json").read_text())

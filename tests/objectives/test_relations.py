@@ -25,7 +25,9 @@ def bert(hidden: int = 768, heads: int = 12) -> PretrainedConfig:
 
 def projections(width: int, seed: int) -> Projections:
     generator = torch.Generator().manual_seed(seed)
-    return Projections(*(torch.randn(2, 6, width, generator=generator, dtype=torch.float64) for _ in range(3)))
+    return Projections(
+        *(torch.randn(2, 6, width, generator=generator, dtype=torch.float64) for _ in range(3))
+    )
 
 
 def mask_of(padded: bool) -> Tensor | None:
@@ -102,7 +104,10 @@ def test_gradient_reaches_the_student_with_its_weight() -> None:
         ({"relations": ["qq", "kq", "vq", "Vv"]}, r"has 'Vv'\. Did you mean 'vv'\? Allowed are qq,"),
         ({"relations": ["qz"]}, r"has 'qz'.*Allowed are qq, qk, qv, kq"),
         ({"relations": ["qq", "qq"]}, r"names a pair twice; use objective\.weights"),
-        ({"weights": [1.0]}, r"objective\.weights=\[1\.0\] must have one weight for each of \['qq', 'kk', 'vv'\]"),
+        (
+            {"weights": [1.0]},
+            r"objective\.weights=\[1\.0\] must have one weight for each of \['qq', 'kk', 'vv'\]",
+        ),
         ({"heads": 0}, r"objective\.heads=0 must be at least 1"),
         ({"heads": -12}, r"objective\.heads=-12 must be at least 1"),
     ],

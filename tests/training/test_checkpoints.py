@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from lab import Lab
 from safetensors.torch import load_file
 
-from lab import Lab
 from minilm_lab.errors import LabError
 from minilm_lab.training.checkpoints import AtomicCheckpointIO, newest_whole
 

@@ -67,7 +67,7 @@ def run(words: Sequence[str], *more: str) -> tuple[Any, Path, Watched]:
 
 
 def test_the_teacher_stays_as_it_was_and_the_student_trains(tiny: list[str], tiny_teacher: Path) -> None:
-    ready, folder, module = run(tiny, "student.dropout=0.1")
+    _, folder, module = run(tiny, "student.dropout=0.1")
     assert module.teacher_modes == {False}
     assert module.student_modes == {True}
     teacher = module._hidden[0]
@@ -184,7 +184,7 @@ def relation_loss(student: list[Tensor], teacher: list[Tensor], heads: int) -> T
 
 
 def test_the_held_out_losses_are_those_of_the_saved_models(tiny: list[str], tiny_teacher: Path) -> None:
-    ready, folder, module = run(tiny, "student.dropout=0.1", "teacher.layer=3", "trainer.held_out_every=5")
+    ready, folder, _ = run(tiny, "student.dropout=0.1", "teacher.layer=3", "trainer.held_out_every=5")
     job = ready.job
     teacher = AutoModel.from_pretrained(tiny_teacher).eval()
     tokenizer = job.teacher.tokenizer(job.how.cache)

@@ -108,7 +108,7 @@ def test_a_missing_student_is_made_first_and_then_found(words: list[str], tmp_pa
     (student,) = (tmp_path / "runs" / "distill").iterdir()
     assert found["source"]["run"] == record(student)["identity"]
     made = (student / "result.json").stat().st_mtime_ns
-    other, folder = run(words, "tune.seed=1")
+    other, _ = run(words, "tune.seed=1")
     assert (student / "result.json").stat().st_mtime_ns == made
     assert other["source"]["run"] == found["source"]["run"]
     assert other["identity"] != found["identity"]

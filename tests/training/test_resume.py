@@ -6,10 +6,11 @@ import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lab import Lab, Running
+from lab import Lab
+
+from .helpers import kill_at, lines, only_run
 
 
 def disturbed(

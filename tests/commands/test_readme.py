@@ -1,0 +1,68 @@
+"""What README.md and CONTRIBUTING.md tell to type is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from minilm_lab.commands.cli import COMMANDS
+from minilm_lab.commands.composing import compose_command
+
+ROOT = Path(__file__).parents[2]
+
+
+def typed() -> list[str]:
+    """Every command line of a fenced block, with continuation lines joined and comments left out."""
+    found: list[str] = []
+    for name in ("README.md", "CONTRIBUTING.md"):
+        file = ROOT / name
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        for block in re.findall(r"^```(?:bash|sh|console|shell)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in re.split(r"&&|;", line.removeprefix("$ ")):
+                    words = shlex.split(part, comments=True)
+                    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                        words.pop(0)
+                    if words and words[0].rpartition("/")[2] in ("make", "minilm-lab"):
+                        found.append(shlex.join([words[0].rpartition("/")[2], *words[1:]]))
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("line", [line for line in typed() if line.startswith("make")])
+def test_a_make_target_exists(line: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    words = shlex.split(line)
+    done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in typed() if line.startswith("minilm-lab")])
+def test_a_command_composes(line: str) -> None:
+    command, *overrides = shlex.split(line)[1:]
+    if command.startswith("-"):
+        return
+    assert command in COMMANDS
+    # A flag of Hydra is not an override; of a multirun, each value of each setting is composed by itself.
+    parsed = OverridesParser.create().parse_overrides(
+        [word for word in overrides if not word.startswith("-")]
+    )
+    single = [one.input_line for one in parsed if not one.is_sweep_override()]
+    compose_command(command, single)
+    for swept in (one for one in parsed if one.is_sweep_override()):
+        assert {"-m", "--multirun"} & set(overrides), f"{swept.input_line} needs -m"
+        for value in swept.sweep_string_iterator():
+            compose_command(command, [*single, f"{swept.get_key_element()}={value}"])
+
+
+def test_the_readme_shows_the_two_commands() -> None:
+    lines = typed()
+    if not lines:
+        pytest.skip("README.md shows no commands yet")
+    assert any(line.startswith("make demo") for line in lines)

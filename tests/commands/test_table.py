@@ -1,0 +1,147 @@
+"""`minilm-lab table`: runs what is missing, renders from the records, and survives a row that fails."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lab import Finished, Lab
+
+COLUMN = {"key": "accuracy", "title": "Accuracy", "overrides": ["task.name=pets"], "metric": "accuracy"}
+TEACHER = {
+    "key": "teacher",
+    "title": "The teacher",
+    "overrides": ["source=teacher"],
+    "control": True,
+    "teacher": True,
+}
+DISTILLED = {"key": "distilled", "title": "The student", "overrides": []}
+BROKEN = {"key": "broken", "title": "Diverges", "overrides": ["tune.lr=1e30", "tune.warmup=0", "tune.clip=0"]}
+
+
+def use_experiments(folder: Path) -> None:
+    """Called in the process of the command: tables are looked for in a folder of the test."""
+    from minilm_lab.commands import table
+
+    table.experiments_folder = lambda: folder
+
+
+def refuse_models(folder: Path) -> None:
+    """No model is loaded from here on."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    for kind in (AutoModel, AutoModelForSequenceClassification):
+        kind.from_pretrained = refuse
+        kind.from_config = refuse
+    use_experiments(folder)
+
+
+class Tables:
+    """A folder of experiments with one table, `tiny`."""
+
+    def __init__(self, lab: Lab, folder: Path, words: list[str], runs: Path) -> None:
+        self.lab, self.folder, self.words, self.runs = lab, folder, words, runs
+
+    def write(self, *rows: dict[str, Any]) -> None:
+        spec = {"title": "Tiny", "intro": "A tiny table.", "rows": list(rows), "columns": [COLUMN]}
+        (self.folder / "tiny").mkdir(parents=True, exist_ok=True)
+        (self.folder / "tiny" / "table.yaml").write_text(yaml.safe_dump(spec))
+
+    def make(self, *more: str, models: bool = True) -> Finished:
+        before = functools.partial(use_experiments if models else refuse_models, self.folder)
+        return self.lab.run("table", "name=tiny", *self.words, *more, before=before)
+
+
+@pytest.fixture
+def tables(lab: Lab, tiny: list[str], tiny_tune: list[str], tmp_path: Path) -> Tables:
+    words = [*tiny, *tiny_tune, "scale.epochs=1", "scale.seeds=2"]
+    return Tables(lab, tmp_path / "experiments", words, tmp_path / "runs")
+
+
+def scores(runs: Path) -> dict[str, list[float]]:
+    """Accuracies of the fine-tuning runs by what was fine-tuned."""
+    found: dict[str, list[float]] = {}
+    for path in sorted((runs / "finetune").glob("*/result.json")):
+        result = json.loads(path.read_text())
+        found.setdefault(result["source"]["kind"], []).append(result["scores"]["accuracy"])
+    return found
+
+
+def test_a_table_is_made_and_then_answered_from_its_records(tables: Tables) -> None:
+    tables.write(TEACHER, DISTILLED)
+    dry = tables.make("dry=true")
+    assert dry.code == 0, dry.err
+    assert dry.out.count("to do") == 5, "two seeds of two rows, and one distillation"
+    assert not tables.runs.exists()
+
+    made = tables.make()
+    assert made.code == 0, made.err
+    assert "The teacher" in made.out and "The student" in made.out
+    page = tables.runs / "tables" / "tiny" / "index.html"
+    assert f"page: {page}" in made.out
+    assert "A tiny table." in page.read_text()
+    found = scores(tables.runs)
+    assert {kind: len(values) for kind, values in found.items()} == {"teacher": 2, "run": 2}
+    (markdown,) = page.parent.glob("*.md")
+    for values in found.values():
+        assert f"{sum(values) / 2:.1f}" in markdown.read_text()
+
+    again = tables.make(models=False)
+    assert again.code == 0, again.err
+    assert again.out == made.out
+    assert tables.make("dry=true").out.count("done") == 5
+
+
+def test_a_row_that_fails_stops_no_other_and_is_named(tables: Tables) -> None:
+    tables.write(BROKEN, TEACHER)
+    made = tables.make()
+    assert made.code == 1
+    assert "Traceback" not in made.err
+    message = made.err[made.err.rindex("minilm-lab: ") :]
+    assert "some runs failed" in message and "not finite" in message
+    failed = [path for path in (tables.runs / "finetune").iterdir() if not (path / "result.json").exists()]
+    assert len(failed) == 2 and all(str(path) in message for path in failed)
+    assert len(scores(tables.runs)["teacher"]) == 2
+    (markdown,) = (tables.runs / "tables" / "tiny").glob("*.md")
+    broken = next(line for line in markdown.read_text().splitlines() if "Diverges" in line)
+    assert "–" in broken or "—" in broken or " - " in broken
+
+    # Once the row is mended, only what is missing is run.
+    tables.write(TEACHER)
+    assert tables.make(models=True).code == 0
+
+
+def test_a_bad_row_is_found_before_any_run(tables: Tables) -> None:
+    tables.write(TEACHER, {**DISTILLED, "overrides": ["teacher.layer=9"]})
+    made = tables.make()
+    assert made.code == 1 and "teacher.layer=9 is outside 1..4" in made.err
+    assert not tables.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rowz": []}, ["rowz", "Did you mean 'rows'?"]),
+        ({"rows": [{"key": "a", "titel": "A", "overrides": []}]}, ["titel"]),
+        ({"rows": [{"key": "a", "title": "A"}]}, ["overrides"]),
+        ({"title": None}, ["title"]),
+    ],
+)
+def test_a_bad_table_file(tables: Tables, change: dict[str, Any], words: list[str]) -> None:
+    tables.write(TEACHER)
+    file = tables.folder / "tiny" / "table.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}))
+    made = tables.make("dry=true")
+    assert made.code == 1, made.out
+    assert "Traceback" not in made.err
+    for word in words:
+        assert word in made.err
+    shutil.rmtree(tables.folder)
