@@ -159,7 +159,7 @@ def test_a_full_disk(interrupted: Path, small_disk: Path, lab: Lab, tiny: list[s
     finished = lab.run("distill", *tiny, *EXTRA, f"paths.runs={runs}")
     assert finished.code == 1
     assert "Traceback" not in finished.err
-    assert "No space left" in finished.err and "Free some space" in finished.err
+    assert "No space left" in finished.err
     assert newest_whole(folder / "checkpoints") == whole
 
     filler.unlink()
