@@ -59,10 +59,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def result(self) -> dict[str, Any] | None:
-        """The record of a completed run, else None."""
-        status = read_json(self.path / "status.json")
-        if not (isinstance(status, dict) and status.get("state") == "COMPLETED"):
-            return None
+        """The record of a completed run, else None. It is the last thing that the work writes, and at once."""
         result = read_json(self.path / "result.json")
         return result if isinstance(result, dict) else None
 
@@ -123,14 +120,22 @@ def execute(
     `work` gets the folder and returns the command's own part of the record. While it runs the folder is
     locked, so two processes never work on one run: the second waits, then finds the record.
     """
+    if folder.result() is None:
+        with folder.locked():
+            if folder.result() is None:  # not finished by a process that we waited for
+                _work(folder, what, how, work)
+    _close(folder)
     done = folder.result()
-    if done is not None:
-        return done
-    with folder.locked():
-        done = folder.result()
-        if done is not None:  # finished by the process that we waited for
-            return done
-        return _work(folder, what, how, work)
+    assert done is not None
+    return done
+
+
+def _close(folder: RunFolder) -> None:
+    """Say that the run is completed and drop its checkpoints, also where a kill came just before this."""
+    status = read_json(folder.path / "status.json")
+    if not (isinstance(status, dict) and status.get("state") == "COMPLETED"):
+        folder.status("COMPLETED")
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
 
 def _work(
@@ -138,7 +143,7 @@ def _work(
     what: dict[str, Any],
     how: dict[str, Any],
     work: Callable[[RunFolder], dict[str, Any]],
-) -> dict[str, Any]:
+) -> None:
     from minilm_lab.runs.environment import describe
 
     text = OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps({"what": what, "how": how}))))
@@ -148,7 +153,7 @@ def _work(
     except OSError as error:
         raise folder._unwritable(error) from error
     # Read now: the checkpoints of this session will count its seconds too.
-    earlier = seconds_before(folder)
+    earlier = seconds_before(folder.checkpoints)
     began, where = time.time(), describe()
     try:
         own = work(folder)
@@ -166,14 +171,11 @@ def _work(
         **where,
     }
     write_json(folder.path / "result.json", record)
-    folder.status("COMPLETED")
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
-    return record
 
 
-def seconds_before(folder: RunFolder) -> float:
+def seconds_before(checkpoints: Path) -> float:
     """Seconds of work of earlier sessions, up to the checkpoint from which a resumed run goes on."""
-    before = read_json(folder.checkpoints / "clock.json")
+    before = read_json(checkpoints / "clock.json")
     return float(before["seconds"]) if isinstance(before, dict) else 0.0
 
 

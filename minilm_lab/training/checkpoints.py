@@ -14,7 +14,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from minilm_lab.errors import LabError
-from minilm_lab.runs.files import read_json, write_atomically, write_json
+from minilm_lab.runs.files import write_atomically, write_json
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -109,9 +109,3 @@ class Checkpoints(pl.Callback):
             for old in sorted(self.folder.glob("step-*.ckpt"))[:-KEPT]:
                 old.unlink()
                 _sum(old).unlink(missing_ok=True)
-
-
-def seconds_before(folder: Path) -> float:
-    """Seconds that earlier sessions of a run worked."""
-    clock = read_json(folder / "clock.json")
-    return float(clock["seconds"]) if isinstance(clock, dict) else 0.0

@@ -16,12 +16,12 @@ from pytorch_lightning.strategies import StrategyRegistry
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.relations.api import available_backends
 from minilm_lab.runs import metrics
+from minilm_lab.runs.folder import seconds_before
 from minilm_lab.training.callbacks import Journal, Progress, RandomnessByStep
 from minilm_lab.training.checkpoints import (
     AtomicCheckpointIO,
     Checkpoints,
     newest_whole,
-    seconds_before,
     step_of,
 )
 from minilm_lab.training.settings import Impl, TrainerSettings

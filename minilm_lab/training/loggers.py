@@ -57,7 +57,7 @@ class Wandb:
             _say_once(folder)
         extra: dict[str, Any] = {"mode": mode} if mode else {}
         return [
-            WandbLogger(
+            _Quiet(
                 project=self.project,
                 entity=self.entity,
                 id=about["identity"],
@@ -70,6 +70,14 @@ class Wandb:
                 **extra,
             )
         ]
+
+
+class _Quiet(WandbLogger):
+    """Lightning's logger without a setting that W&B warns of at every start because it has no effect."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._wandb_init.pop("anonymous", None)
 
 
 def _logged_in() -> bool:

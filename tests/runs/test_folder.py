@@ -95,12 +95,22 @@ def test_an_interrupted_run_is_not_completed(tmp_path: Path) -> None:
     assert folder(tmp_path).result() is None
 
 
-@pytest.mark.parametrize("lost", ["result.json", "status.json"])
-def test_half_a_record_is_none(lost: str, tmp_path: Path) -> None:
+def test_half_a_record_is_none(tmp_path: Path) -> None:
     execute(folder(tmp_path), WHAT, HOW, lambda _: {"n": 1})
-    (folder(tmp_path).path / lost).write_text('{"state": "COMP')
+    (folder(tmp_path).path / "result.json").write_text('{"command": "dis')
     assert folder(tmp_path).result() is None
     assert execute(folder(tmp_path), WHAT, HOW, lambda _: {"n": 2})["n"] == 2
+
+
+@pytest.mark.parametrize("status", ['{"state": "RUNNING"}', '{"state": "COMP'])
+def test_a_kill_between_record_and_status_costs_nothing(status: str, tmp_path: Path) -> None:
+    execute(folder(tmp_path), WHAT, HOW, lambda _: {"n": 1})
+    path = folder(tmp_path).path
+    (path / "status.json").write_text(status)
+    (path / "checkpoints").mkdir()
+    assert execute(folder(tmp_path), WHAT, HOW, lambda _: {"n": 2})["n"] == 1
+    assert status_of(tmp_path)["state"] == "COMPLETED"
+    assert not (path / "checkpoints").exists()
 
 
 def test_wall_clock_adds_up_sessions_and_counts_none_twice(tmp_path: Path) -> None:
