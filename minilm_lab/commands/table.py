@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import logging
 from collections.abc import Sequence
@@ -126,6 +127,8 @@ def execute(planned: Sequence[CellPlan]) -> list[str]:
         except Exception as error:
             log.error("failed: %s: %s", path, error, exc_info=not isinstance(error, LabError))
             failed[str(path)] = f"{type(error).__name__}: {error}"
+        # A trainer and its model refer to each other: without this the models of many runs pile up.
+        gc.collect()
     return [f"{path}: {reason}" for path, reason in failed.items()]
 
 

@@ -30,6 +30,8 @@ from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How, Optim, Scale
 
 log = logging.getLogger(__name__)
+#: impl.teacher_precision -> the type of the teacher's weights; None: as the student computes.
+TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class Distillation:
         )
         precision = precision_of(how.impl, how.trainer.accelerator)
         use_fastest_attention(student, not uses_gpu(how.trainer.accelerator), precision, scale.length)
+        if how.impl.checkpointing:
+            _checkpoint_activations(student)
         module = Distiller(
             student,
             teacher,
@@ -146,6 +150,7 @@ class Distillation:
             compile=how.impl.compile,
             # Lightning cannot clip under fp16's loss scaling with a fused optimizer.
             fused=precision != "16-mixed",
+            teacher_type=TYPES[how.impl.teacher_precision],
         )
         journal = Journal(folder.metrics, how.trainer.log_every)
 
@@ -221,6 +226,14 @@ class Distillation:
             "corpus": self.corpus.name,
             "initialisation": f"layers: {self.student.init.layers}, embeddings: {self.student.init.embeddings}",
         }
+
+
+def _checkpoint_activations(student: PreTrainedModel) -> None:
+    if not student.supports_gradient_checkpointing:
+        raise LabError(
+            f"impl.checkpointing=true: '{student.config.model_type}' models cannot recompute their activations"
+        )
+    student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _size(student: PreTrainedModel) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Distiller(Optimised):
         backend: str = "auto",
         compile: bool = False,
         fused: bool = True,
+        teacher_type: torch.dtype | None = None,
     ) -> None:
         super().__init__(optim, steps, fused)
         self.student = student
@@ -43,6 +45,10 @@ class Distiller(Optimised):
         for name, parameter in student.named_parameters():
             parameter.requires_grad_(name not in set(self.untrained))
         teacher.eval().requires_grad_(False)
+        # None: float32 weights, autocast like the student. Else the teacher is in this type and not autocast.
+        self.teacher_type = teacher_type
+        if teacher_type is not None:
+            teacher.to(teacher_type)
         # A tuple hides a module from nn.Module's registry.
         self._hidden = (teacher, stopped)
         self._run = tuple(torch.compile(m, dynamic=False) if compile else m for m in self._hidden)
@@ -56,7 +62,8 @@ class Distiller(Optimised):
         """Return {"loss": the sum, "loss_qq": …} for a batch of input_ids and mask (None: all tokens are real)."""
         ids, mask = batch["input_ids"], batch["mask"]
         teacher, student = self._run
-        with torch.no_grad():
+        own = nullcontext() if self.teacher_type is None else torch.autocast(ids.device.type, enabled=False)
+        with torch.no_grad(), own:
             target = teacher(ids, mask)
         terms = self.objective.losses(student(ids, mask), target, mask, self.backend)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}

@@ -75,8 +75,9 @@ def check_device(impl: Impl, trainer: TrainerSettings) -> None:
             f"trainer.strategy={trainer.strategy} is unknown.{nearest(trainer.strategy, strategies)} "
             f"There are: {', '.join(strategies)}"
         )
-    if impl.precision == "16" and not on_gpu:
-        raise LabError("impl.precision=16 needs a GPU (float16 with loss scaling); use auto, bf16 or 32")
+    for name in ("precision", "teacher_precision"):
+        if getattr(impl, name) == "16" and not on_gpu:
+            raise LabError(f"impl.{name}=16 needs a GPU (float16); use bf16 or 32")
     if impl.backend == "triton" and not (on_gpu and "triton" in available_backends(torch.device("cuda"))):
         where = "this GPU" if on_gpu else "a CPU"
         raise LabError(f"impl.backend=triton does not run on {where}; use auto, blockwise or reference")

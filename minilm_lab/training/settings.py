@@ -107,15 +107,22 @@ class Impl:
     """Of the relation loss: auto, reference, blockwise or triton."""
     precision: str = "auto"
     """32, bf16, 16 (mixed), or auto: bf16 where the hardware multiplies it natively, else 32."""
+    teacher_precision: str = "same"
+    """same: the teacher runs in the student's mixed precision; 32, bf16 or 16: its weights are held in that type,
+    and it runs in it."""
     compile: bool = False
     """torch.compile both stopped models (static shapes)."""
+    checkpointing: bool = False
+    """Recompute the student's activations in the backward: less memory, about a third more time."""
     workers: int = 0
     """Processes that load batches; the data is memory-mapped, so 0 is usually fastest."""
     threads: Optional[int] = None
     """Threads of torch on the CPU; null = all cores."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("backend", BACKENDS), ("precision", PRECISIONS)):
+        teachers = ("same", *PRECISIONS[1:])
+        choices = (("backend", BACKENDS), ("precision", PRECISIONS), ("teacher_precision", teachers))
+        for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise LabError(f"impl.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
         if self.workers < 0:

@@ -30,20 +30,26 @@ class Case:
     seed: int = 0
     dtype: torch.dtype = torch.float64
 
-    def draw(self, device: str = "cpu") -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], dict[str, Any]]:
+    def draw(
+        self, device: str = "cpu"
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], dict[str, Any]]:
         """Student pair (leaves that want a gradient), teacher pair, and the other arguments."""
         generator = torch.Generator().manual_seed(self.seed)
 
         def projections(width: int) -> dict[str, Tensor]:
             whole = torch.randn(self.batch, self.length, 3 * width, generator=generator, dtype=torch.float64)
             whole = (whole * self.scale**0.5).to(device, self.dtype)
-            return dict(zip("qkv", whole.chunk(3, dim=-1), strict=True))  # Strided, as a fused projection gives.
+            return dict(
+                zip("qkv", whole.chunk(3, dim=-1), strict=True)
+            )  # Strided, as a fused projection gives.
 
         ours, theirs = projections(self.heads * self.size), projections(self.heads * self.their_size)
         for x in ours.values():
             x.requires_grad_()
         mask = self._mask(generator)
-        segments = torch.randint(0, 3, (self.batch, self.length), generator=generator) if self.segments else None
+        segments = (
+            torch.randint(0, 3, (self.batch, self.length), generator=generator) if self.segments else None
+        )
         left, right = self.pair
         settings = {
             "mask": None if mask is None else mask.to(device),
@@ -57,7 +63,9 @@ class Case:
             return None
         position = torch.arange(self.length)
         tokens = torch.randint(1, self.length + 1, (self.batch, 1), generator=generator)
-        left = {"left": self.length - tokens, "both": (self.length - tokens) // 2}.get(self.masked, 0 * tokens)
+        left = {"left": self.length - tokens, "both": (self.length - tokens) // 2}.get(
+            self.masked, 0 * tokens
+        )
         mask = (position >= left) & (position < left + tokens)
         if self.masked == "holes":
             mask = torch.rand(self.batch, self.length, generator=generator) < 0.6
@@ -89,7 +97,9 @@ def close(got: Tensor, want: Tensor, tolerance: float, what: str, scale: float =
     """Within `tolerance` of the norm; what is all but zero is held to the size of one logit's rounding instead."""
     got = got.detach().double().cpu()
     error = float((got - want).norm())
-    assert error <= tolerance * max(float(want.norm()), 0.02 * scale), f"{what}: off by {error} of {want.norm()}"
+    assert error <= tolerance * max(float(want.norm()), 0.02 * scale), (
+        f"{what}: off by {error} of {want.norm()}"
+    )
 
 
 PAIRS = ["qq", "kk", "vv", "qk", "qv", "kv"]
@@ -99,8 +109,14 @@ PLAIN = Case()
 CASES: dict[str, Case] = (
     {f"pair {pair}": replace(PLAIN, pair=pair) for pair in PAIRS}
     | {f"head size {size}": replace(PLAIN, size=size, their_size=size) for size in (4, 16, 32, 64)}
-    | {f"{heads} heads": replace(PLAIN, heads=heads, size=4, their_size=4, length=6) for heads in (1, 3, 12, 64)}
-    | {f"masked {masked}": replace(PLAIN, masked=masked, batch=4) for masked in ("left", "right", "both", "holes")}
+    | {
+        f"{heads} heads": replace(PLAIN, heads=heads, size=4, their_size=4, length=6)
+        for heads in (1, 3, 12, 64)
+    }
+    | {
+        f"masked {masked}": replace(PLAIN, masked=masked, batch=4)
+        for masked in ("left", "right", "both", "holes")
+    }
     | {
         "teacher wider": replace(PLAIN, their_size=20),
         "teacher narrower": replace(PLAIN, size=20),
@@ -116,6 +132,8 @@ CASES: dict[str, Case] = (
         "everything": replace(
             PLAIN, batch=3, length=12, pair="qv", masked="holes", causal=True, segments=True, their_size=12
         ),
-        "everything, symmetric": replace(PLAIN, batch=3, length=12, masked="both", causal=True, segments=True),
+        "everything, symmetric": replace(
+            PLAIN, batch=3, length=12, masked="both", causal=True, segments=True
+        ),
     }
 )

@@ -38,7 +38,9 @@ def test_half_precision_loses_only_the_rounding_of_inputs_and_gradients(
 
 
 @pytest.mark.parametrize("block_bytes", [200, 4000])
-@pytest.mark.parametrize("name", ["pair qq", "pair qk", "12 heads", "causal", "causal qk", "everything", "masked holes"])
+@pytest.mark.parametrize(
+    "name", ["pair qq", "pair qk", "12 heads", "causal", "causal qk", "everything", "masked holes"]
+)
 def test_small_blocks_change_nothing(name: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minilm_lab.relations.plan.block_bytes", lambda device: block_bytes)
     check(CASES[name], "blockwise", 1e-12)

@@ -225,3 +225,24 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(tiny: list[str]) -> None:
     )
     assert abs(record(folder)["held_out_loss"]["first"]) < 1e-6
     assert abs(column(folder, "loss")[0]) < 1e-6
+
+
+def test_recomputed_activations_change_nothing(tiny: list[str], tmp_path: Path) -> None:
+    _, plain, _ = run(tiny, "student.dropout=0.1")
+    words = [*tiny, f"paths.runs={tmp_path / 'again'}", "impl.checkpointing=true"]
+    _, again, module = run(words, "student.dropout=0.1")
+    assert column(again, "loss") == column(plain, "loss")
+    layers = [m for m in module.student.modules() if hasattr(m, "gradient_checkpointing")]
+    assert layers and any(layer.gradient_checkpointing for layer in layers)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_the_teacher_runs_in_the_type_it_is_told(precision: str, tiny: list[str], tmp_path: Path) -> None:
+    _, plain, _ = run(tiny)
+    words = [*tiny, f"paths.runs={tmp_path / 'again'}", f"impl.teacher_precision={precision}"]
+    _, again, module = run(words)
+    wanted = {"32": torch.float32, "bf16": torch.bfloat16}[precision]
+    assert {p.dtype for p in module._hidden[0].parameters()} == {wanted}
+    assert {p.dtype for p in module.student.parameters()} == {torch.float32}
+    assert column(again, "loss") == pytest.approx(column(plain, "loss"), rel=2e-2)
+    assert column(again, "loss") != column(plain, "loss") or precision == "32"
