@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -135,6 +136,8 @@ def _main(
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    # A shell without job control starts what it puts in the background deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     sys.argv = ["minilm-lab", *words]
     if before is not None:

@@ -97,7 +97,7 @@ def test_one_real_token_is_zero(backend: str) -> None:
     loss, gradient = _loss_and_gradient(
         torch.randn(2, 4, 8), torch.randn(2, 4, 8), mask=mask, backend=backend
     )
-    assert loss == 0 and float(gradient.abs().max()) < 1e-7
+    assert abs(float(loss)) < 1e-6 and float(gradient.abs().max()) < 1e-7
 
 
 def test_packed_rows_equal_separate_ones(backend: str) -> None:

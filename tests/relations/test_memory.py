@@ -18,7 +18,7 @@ PROGRAM = textwrap.dedent(
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 * (1 if sys.platform == "linux" else 1 / 1024)
 
     batch, length, heads, relations = (int(n) for n in sys.argv[1:])
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # Two would wait for each other on a busy machine.
 
     def step(batch, length):
         student = [torch.randn(batch, length, 384, requires_grad=True) for _ in range(relations)]

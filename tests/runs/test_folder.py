@@ -218,7 +218,7 @@ def _as_nobody(runs: Path, answer: Any) -> None:
 def test_a_runs_folder_without_permission(mode: int, word: str, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     (runs / "distill").mkdir(parents=True)
-    for place in (tmp_path, *tmp_path.parents[:2]):
+    for place in (tmp_path, *tmp_path.parents[:3]):
         place.chmod(0o755)
     if os.getuid() == 0:
         for place in (runs, runs / "distill"):
