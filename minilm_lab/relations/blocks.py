@@ -12,6 +12,10 @@ sequence long. Passes over queries x keys are what costs on a CPU; here they are
 product of the logits, exp, the sum, and the product or products with e, and for the two together t - s, e (t - s)
 and its sum. Three blocks of queries x keys are alive. Using the rounded logits themselves in cross makes the value as
 exact as that of log-softmax (their rounding cancels in KL), and 0 where student and teacher agree.
+
+Half-precision inputs are multiplied in float32, on CPUs with bfloat16 instructions too. Measured with AMX, products
+in bfloat16 save a sixth of the time at 12 heads and lose a tenth at 48, where heads are 8 wide; and they return
+logits, or take e, rounded to eight bits.
 """
 
 import math

@@ -63,12 +63,17 @@ def _same_layout(pairs: Sequence[Pair], symmetric: bool) -> tuple[list[Tensor], 
 
     Tensors of inference mode are copied too: autograd refuses to save them.
     """
-    lefts = [x.clone() if x.is_inference() else x for x, _ in pairs]
-    rights = [] if symmetric else [x.clone() if x.is_inference() else x for _, x in pairs]
+    lefts = [_savable(left) for left, _ in pairs]
+    rights = [] if symmetric else [_savable(right) for _, right in pairs]
     strides = {x.stride() for x in (*lefts, *rights)}
     if len(strides) > 1 or strides.pop()[2] != 1:
         lefts, rights = [x.contiguous() for x in lefts], [x.contiguous() for x in rights]
     return lefts, rights
+
+
+def _savable(x: Tensor) -> Tensor:
+    # torch.compile cannot ask, and its graphs hold no tensors of inference mode.
+    return x.clone() if not torch.compiler.is_compiling() and x.is_inference() else x
 
 
 @torch.library.custom_op("minilm_lab::relation_kl_triton", mutates_args=())

@@ -15,14 +15,14 @@ LOG2_E = 1.4426950408889634
 def block_sizes(size: int, their_size: int, itemsize: int, masked: bool) -> dict[str, int]:
     """Rows of a program (OWN), rows it walks over (OTHER), and head sizes padded as `tl.dot` needs.
 
-    Two tiles of float32 logits, or four of exponentials in the backward, live in registers at once. These sizes
-    compile for sm_90 without spilling registers to speak of; float32 products take more, since TF32 in three
-    parts triples the operands, and so do masks.
+    Two tiles of float32 logits, or four of exponentials in the backward, live in registers at once. Compiled for
+    sm_90 these sizes leave next to nothing of a tile in memory (a test looks), but for float32 heads of more than
+    64: TF32 in three parts triples the operands.
     """
     s_block, t_block = (max(16, triton.next_power_of_2(n)) for n in (size, their_size))
     wide = max(s_block, t_block) > 64
     if itemsize == 4:
-        other, stages = (16, 1) if wide else (32, 2)
+        other, stages = 16 if wide or masked else 32, 1 if wide else 2
     else:
         other, stages = 32 if wide or masked else 64, 2
     return {
@@ -67,7 +67,10 @@ class Launch:
         self.blocks = triton.cdiv(self.length, sizes["OWN"])
         self.grid = (self.blocks * self.batch * heads, len(lefts))
         # A kernel that reads no mask is still given a pointer.
-        self.masks = (mask if mask is not None else s, segments if segments is not None else s)
+        self.masks = (
+            mask.view(torch.uint8) if mask is not None else s,
+            segments if segments is not None else s,
+        )
         self.shape = (
             self.length, heads, self.blocks,
             s.stride(0), s.stride(1), t.stride(0), t.stride(1),

@@ -18,6 +18,7 @@ from torch import Tensor
 from minilm_lab.relations import relation_kl, relation_kls, triton_launch
 
 from .cases import CASES, PLAIN, Case, check
+from .curves import loss_curve
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -227,4 +228,16 @@ def test_what_the_kernels_do_not_take() -> None:
 
 
 def test_the_largest_head() -> None:
-    check(replace(PLAIN, size=128, their_size=100, dtype=torch.float32, batch=1), "triton", 1e-5, DEVICE)
+    check(
+        replace(PLAIN, pair="qk", size=128, their_size=100, dtype=torch.float32, batch=1),
+        "triton",
+        1e-5,
+        DEVICE,
+    )
+
+
+def test_the_curve_does_not_depend_on_the_backend() -> None:
+    steps = 40 if INTERPRETED else 200
+    torch.testing.assert_close(
+        loss_curve("triton", DEVICE, steps), loss_curve("reference", DEVICE, steps), rtol=1e-3, atol=0
+    )
