@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import statistics
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -186,8 +187,6 @@ def _grow(name: str, length: int, heads: int, width: int, device: torch.device) 
 
 
 def _timed(work: Any, device: torch.device) -> float:
-    import time
-
     began = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,6 @@ from minilm_lab.reports import bench as report_of
 from minilm_lab.runs.environment import describe
 from minilm_lab.runs.files import write_atomically, write_json
 from minilm_lab.training.fit import uses_gpu
-
-log = logging.getLogger(__name__)
 
 
 @dataclass

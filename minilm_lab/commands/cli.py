@@ -10,7 +10,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from minilm_lab.errors import LabError
@@ -136,8 +135,3 @@ def _completing(arguments: list[str]) -> bool:
 def _fail(message: str, code: int = 1) -> None:
     print(f"minilm-lab: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def root() -> Path:
-    """The checkout (or the folder of the installed package)."""
-    return Path(__file__).resolve().parents[2]

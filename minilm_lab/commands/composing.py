@@ -10,7 +10,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import (
-    ConfigCompositionException,
     HydraException,
     MissingConfigException,
     OverrideParseException,
@@ -90,6 +89,3 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
         found.append(f"{prefix}{name}")
         found.extend(_keys(inner, f"{prefix}{name}."))
     return found
-
-
-__all__ = ["COMPOSITION_ERRORS", "ConfigCompositionException", "compose_command", "conf_folder", "explain"]

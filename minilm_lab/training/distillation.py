@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -29,7 +30,6 @@ from minilm_lab.training.fit import fit, micro_batch, precision_of, uses_gpu
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How, Optim, Scale
 
-log = logging.getLogger(__name__)
 #: impl.teacher_precision -> the type of the teacher's weights; None: as the student computes.
 TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -194,8 +194,6 @@ class Distillation:
         }
 
     def _tokenizer_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        import hashlib
-
         rules = tokenizer.backend_tokenizer.to_str()
         return hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
 
@@ -210,8 +208,6 @@ class Distillation:
         }
 
     def _what_for_card(self, folder: RunFolder) -> dict[str, Any]:
-        from omegaconf import OmegaConf
-
         what = OmegaConf.to_container(OmegaConf.load(folder.path / "config.yaml").what)
         assert isinstance(what, dict)
         return {str(k): v for k, v in what.items()}
