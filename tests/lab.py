@@ -27,6 +27,8 @@ PRELOAD = [
     "minilm_lab.commands.finetune",
     "minilm_lab.commands.table",
     "minilm_lab.commands.runs",
+    "minilm_lab.commands.inspect",
+    "minilm_lab.commands.export",
 ]
 #: No hub answers, whatever network the machine has; one thread.
 ENVIRONMENT = {

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from minilm_lab.benchmarks.machine import matrix_rate, peak_bytes
 from minilm_lab.benchmarks.published import materialised_loss
-from minilm_lab.benchmarks.step import PARTS, RELATIONS, Shape, Step, Variant
-from minilm_lab.models.stopping import Projections, StoppedModel
+from minilm_lab.benchmarks.step import PARTS, RELATIONS, Shape, Step, Stopped, Variant
+from minilm_lab.models.taps import Projections
 from minilm_lab.relations import relation_kls
 
 
@@ -81,8 +81,8 @@ def useful_operations(models: Models, shape: Shape) -> int:
     ids = torch.ones(1, shape.length, dtype=torch.int64)
     models.student.set_attn_implementation("eager")  # the counter knows plain products on every device
     teacher, student = (
-        StoppedModel(models.teacher, models.layer),
-        StoppedModel(models.student, _depth(models)),
+        Stopped(models.teacher, models.layer),
+        Stopped(models.student, _depth(models)),
     )
     kernel = models.teacher.config._attn_implementation
     models.teacher.set_attn_implementation("eager")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from minilm_lab.models.families import family_of
-from minilm_lab.models.stopping import Projections, get
+from minilm_lab.models.families import family_of, projection_widths
+from minilm_lab.models.modules import get
+from minilm_lab.models.taps import Projections
 
 
 class FullModel(nn.Module):
@@ -26,10 +27,10 @@ class FullModel(nn.Module):
         body.set_attn_implementation("eager")
         self.body = body
         family = family_of(body.config)
-        attention = get(get(body, family.layers)[layer - 1], family.attention)
+        attention = get(family.blocks(body)[layer - 1], family.attention)
         self.seen: dict[str, Tensor] = {}
-        self.names = (family.query, family.key, family.value)
-        for name in self.names:
+        self.widths = projection_widths(body.config)
+        for name in family.maps:
             getattr(attention, name).register_forward_hook(self._keep(name))
 
     def _keep(self, name: str) -> Any:
@@ -42,7 +43,8 @@ class FullModel(nn.Module):
         """input_ids: (batch, length) int64."""
         mask = torch.ones_like(input_ids)
         self.body(input_ids=input_ids, attention_mask=mask, output_attentions=True, output_hidden_states=True)
-        return Projections(*(self.seen[name] for name in self.names))
+        # A family keeps three maps, or one that holds all three.
+        return Projections(*torch.cat(list(self.seen.values()), dim=-1).split(self.widths, dim=-1))
 
 
 def materialised_loss(student: Projections, teacher: Projections, relations: str, heads: int) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from minilm_lab.benchmarks.published import FullModel, materialised_loss
-from minilm_lab.models.stopping import Projections, StoppedModel
+from minilm_lab.models.tapped import Tapped
+from minilm_lab.models.taps import Needs, Projections
 from minilm_lab.relations import relation_kls
 from minilm_lab.training.attention import use_fastest_attention
 from minilm_lab.training.optimizer import configure
@@ -58,6 +59,18 @@ class Variant:
         return "compile" in self.name.split("+")
 
 
+class Stopped(nn.Module):
+    """A model that ends at query, key and value of one layer."""
+
+    def __init__(self, body: PreTrainedModel, layer: int) -> None:
+        super().__init__()
+        self.tapped, self.layer = Tapped(body, Needs(projections=frozenset({layer}))), layer
+
+    def forward(self, input_ids: Tensor) -> Projections:
+        """input_ids: (batch, length) int64."""
+        return self.tapped(input_ids).projections[self.layer]
+
+
 class Step:
     """A student, a teacher and an optimizer of their own; `run` takes one step and returns seconds by part."""
 
@@ -75,7 +88,7 @@ class Step:
         else:
             precision = "bf16-mixed" if variant.bf16 else "32-true"
             use_fastest_attention(student, device.type == "cpu", precision, shape.length)
-            self.teacher, self.student = StoppedModel(teacher, layer), StoppedModel(student, depth)
+            self.teacher, self.student = Stopped(teacher, layer), Stopped(student, depth)
         self.teacher.to(device)
         self.student.to(device)
         self.teacher.eval().requires_grad_(False)

@@ -17,9 +17,12 @@ from minilm_lab.errors import LabError
 #: Command -> what `minilm-lab --help` says of it. Each is a module of this package with `run(cfg)`.
 COMMANDS = {
     "distill": "distil a teacher into a student",
+    "pretrain": "train a masked-LM head for a teacher that has none",
     "finetune": "fine-tune a student, a teacher or any checkpoint on a downstream task and score it",
     "table": "run what a table of experiments/ still misses, and render it",
     "bench": "measure a distillation step on this machine against what other code does",
+    "inspect": "show what a model is: shape, parameters, where Q, K, V are, which relation heads are possible",
+    "export": "write a student for others: Hugging Face, sentence-transformers, ONNX, int8 ONNX",
     "runs": "list runs: state, name, loss or score, age",
 }
 
@@ -53,12 +56,13 @@ def _run(command: str, rest: list[str]) -> None:
 
     _prepare()
     module = importlib.import_module(f"minilm_lab.commands.{command}")
-    sys.argv = [f"minilm-lab {command}", *rest]
     # Let errors through Hydra: they are told below, without a traceback through libraries.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A cluster asks with SIGTERM: the run ends as after Ctrl-C, says so in its status, and can be resumed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        words = module.with_table(rest) if command == "table" else rest
+        sys.argv = [f"minilm-lab {command}", *composing.expand(words)]
         _hydra(command, module.run)()
     except LabError as error:
         _fail(str(error))

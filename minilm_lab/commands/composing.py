@@ -39,11 +39,28 @@ def compose_command(command: str, overrides: Sequence[str]) -> DictConfig:
     instance.clear()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=command):
-            return compose(command, overrides=list(overrides))
+            return compose(command, overrides=expand(overrides))
     except COMPOSITION_ERRORS as error:
         raise LabError(explain(error, command, overrides)) from error
     finally:
         instance.hydra = outer
+
+
+def expand(overrides: Sequence[str]) -> list[str]:
+    """Write `objective=[a,b]` as Hydra takes it: the objective `sum` with the terms a and b."""
+    words: list[str] = []
+    for word in overrides:
+        found = re.fullmatch(r"objective=\[([^\]]*)\]", word.replace(" ", ""))
+        if found is None:
+            words.append(word)
+            continue
+        names = [name for name in found.group(1).split(",") if name]
+        if len(set(names)) != len(names) or not names:
+            raise LabError(f"{word}: give different objectives, such as objective=[minilmv2,mlm_kd]")
+        words.append("objective=sum")
+        words += [f"+objective@objective.terms.{name}={name}" for name in names]
+        words += [f"+objective.weights.{name}=1.0" for name in names]
+    return words
 
 
 def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str:

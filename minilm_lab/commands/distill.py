@@ -9,17 +9,21 @@ from typing import Any
 from omegaconf import DictConfig
 
 from minilm_lab import config
-from minilm_lab.commands.parts import read_how, read_seed, scale_of
+from minilm_lab.commands import pretrain as pretraining
+from minilm_lab.commands.parts import corpus_identity, read_how, read_seed, scale_of
+from minilm_lab.commands.pretrain import PretrainPlan
 from minilm_lab.errors import LabError
+from minilm_lab.models.assistant import Assistant, AssistantTeacher
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
+from minilm_lab.probes.base import Probe
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.training.distillation import Distillation
 from minilm_lab.training.fit import micro_batch
-from minilm_lab.training.settings import Optim
+from minilm_lab.training.settings import How, Optim
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,10 @@ class DistillPlan:
     job: Distillation
     what: dict[str, Any]
     folder: RunFolder
+    assistant: DistillPlan | None = None
+    """The distillation that makes its teacher, where that is a teacher assistant."""
+    head: PretrainPlan | None = None
+    """The training of its teacher's masked-LM head, where it reads one of the lab's making."""
 
 
 def plan(cfg: DictConfig) -> DistillPlan:
@@ -38,6 +46,37 @@ def plan(cfg: DictConfig) -> DistillPlan:
     how = read_how(cfg)
     teacher: Teacher = config.build(cfg.teacher, "teacher")
     student: Student = config.build(cfg.student, "student")
+    assistant: Assistant = config.build(cfg.assistant, "assistant")
+    config.build(cfg.head, "head")
+    teacher_config = teacher.config(how.cache)
+    objective: Objective = config.build(cfg.objective, "objective")
+    before: DistillPlan | None = None
+    if objective.trains:
+        for size in assistant.students(student, teacher_config):
+            before = _plan_one(cfg, how, _as_teacher(before) or teacher, size, before)
+    if before is not None:
+        student = student.absolute(teacher_config)
+    return _plan_one(cfg, how, _as_teacher(before) or teacher, student, before)
+
+
+def _as_teacher(made: DistillPlan | None) -> AssistantTeacher | None:
+    if made is None:
+        return None
+    job = made.job
+    original = job.teacher.original if isinstance(job.teacher, AssistantTeacher) else job.teacher
+    size = made.what["student"]
+    return AssistantTeacher(
+        name=f"{original.name}-ta_l{size['layers']}_h{size['hidden_size']}",
+        path=str(made.folder.path / "student"),
+        run=made.folder.identity,
+        planned=job.student.config(job.teacher.config(job.how.cache)),
+        original=original,
+    )
+
+
+def _plan_one(
+    cfg: DictConfig, how: How, teacher: Teacher, student: Student, before: DistillPlan | None
+) -> DistillPlan:
     objective: Objective = config.build(cfg.objective, "objective")
     corpus = config.build(cfg.corpus, "corpus")
     optim: Optim = config.build(cfg.optim, "optim")
@@ -46,13 +85,18 @@ def plan(cfg: DictConfig) -> DistillPlan:
     teacher_config = teacher.config(how.cache)
     distilled = teacher.distilled_layer(teacher_config)
     student.copied_layers(student.shape(teacher_config)["layers"], distilled)
-    objective.check(student.config(teacher_config), teacher_config)
-    objective = objective.resolve(teacher_config)
+    student_config = student.config(teacher_config)
+    objective.check(student_config, teacher_config, distilled)
+    objective = objective.resolve(student_config, teacher_config, distilled)
     if objective.trains:
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
     limit = positions_of(teacher_config)
     if scale.length > limit:
         raise LabError(f"scale.length={scale.length} is beyond the {limit} positions of {teacher.name}")
+    head: PretrainPlan | None = None
+    # An assistant that was distilled with logits has a head of its own.
+    if before is None and cfg.head.train and objective.needs()[1].logits:
+        head = pretraining.plan(cfg)
 
     what: dict[str, Any] = {
         "teacher": teacher.identity(how.cache),
@@ -60,9 +104,10 @@ def plan(cfg: DictConfig) -> DistillPlan:
         "objective": objective.identity(),
         "seed": seed,
     }
+    if head is not None:
+        what["head"] = {"run": head.folder.identity}
     if objective.trains:
-        fields = {k: v for k, v in config.plain(corpus).items() if k not in ("name", "path")}
-        what["corpus"] = {**fields, "fingerprint": corpus.fingerprint(how.paths.hub, how.cache)}
+        what["corpus"] = corpus_identity(corpus, how)
         what["optim"] = config.plain(optim)
         what["scale"] = {n: getattr(scale, n) for n in ("steps", "batch_size", "length")}
     shape = what["student"]
@@ -74,13 +119,28 @@ def plan(cfg: DictConfig) -> DistillPlan:
         scale.name if objective.trains else "",
     )
     folder = RunFolder(how.runs, "distill", name, identity_of("distill", what))
-    job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how)
-    return DistillPlan(job, what, folder)
+    probe: Probe = config.build(cfg.probe, "probe")
+    probe.check(limit, int(student_config.num_hidden_layers))
+    product = head.product if head else None
+    job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, probe, product)
+    return DistillPlan(job, what, folder, before, head)
 
 
 def distill(ready: DistillPlan) -> dict[str, Any]:
-    """Return the record of the run, distilling first if there is none."""
+    """Return the record of the run, doing what is missing: first its teacher assistants and its teacher's head."""
+    if ready.folder.result() is None:
+        if ready.assistant is not None:
+            distill(ready.assistant)
+        if ready.head is not None:
+            ready.head.make()
     return execute(ready.folder, ready.what, ready.job.how.plain(), ready.job.train)
+
+
+def needed(ready: DistillPlan) -> list[RunFolder]:
+    """The folders of everything that `distill` makes, in order; the student's own is the last."""
+    before = needed(ready.assistant) if ready.assistant is not None else []
+    head = [ready.head.folder] if ready.head is not None else []
+    return [*before, *head, ready.folder]
 
 
 def run(cfg: DictConfig) -> float:

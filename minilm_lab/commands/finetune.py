@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from transformers import PretrainedConfig
 
 from minilm_lab import config
 from minilm_lab.commands.distill import DistillPlan, distill
@@ -19,10 +20,10 @@ from minilm_lab.models.saving import add_score
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
-from minilm_lab.tasks.base import Task
+from minilm_lab.tasks.base import Splits, Task
 from minilm_lab.training.finetuning import Finetuning
 from minilm_lab.training.fit import micro_batch
-from minilm_lab.training.settings import How, Tune
+from minilm_lab.training.settings import Tune
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,12 @@ class FinetunePlan:
     distillation: DistillPlan | None
 
 
-def plan(cfg: DictConfig) -> FinetunePlan:
-    """Check the config, read the task's data and name the runs; no model is loaded."""
+def plan(cfg: DictConfig, known: dict[str, tuple[Splits, str]] | None = None) -> FinetunePlan:
+    """Check the config, read the task's data and name the runs; no model is loaded.
+
+    known: the data of tasks that were read before and its checksum, by their settings; what is read now is added.
+    """
+    known = {} if known is None else known
     how = read_how(cfg)
     task: Task = config.build(cfg.task, "task")
     tune: Tune = config.build(cfg.tune, "tune")
@@ -48,27 +53,31 @@ def plan(cfg: DictConfig) -> FinetunePlan:
     origin: dict[str, Any]
     if cfg.source is None:
         first = plan_distill(cfg)
-        _check_length(task, first.job.teacher, how)
+        _check_length(task, first.job.teacher.config(how.cache), first.job.teacher.name)
         where = str(first.folder.path / "student")
         origin = {"kind": "run", "run": first.folder.identity, "config": first.what}
         names, key, title = first.job.names(), {"run": first.folder.identity}, first.folder.name
     elif cfg.source == "teacher":
         teacher: Teacher = config.build(cfg.teacher, "teacher")
-        _check_length(task, teacher, how)
+        _check_length(task, teacher.config(how.cache), teacher.name)
         where, revision = teacher.locate(how.cache), teacher.revision
         model = {k: v for k, v in teacher.identity(how.cache).items() if k != "layer"}
         origin = {"kind": "teacher", "run": None, "config": {"teacher": model}}
         names, key, title = {"teacher": teacher.name}, {"teacher": model}, f"{teacher.name}-teacher"
     else:
         where, key = _elsewhere(str(cfg.source))
+        _check_length(task, sources.load_config(where, None, "source"), str(cfg.source))
         origin = {"kind": "path", "run": None, "config": key}
         names, title = {"source": str(cfg.source)}, Path(str(cfg.source)).name
 
-    splits = task.load(how.paths.hub, how.cache)
-    fields = {k: v for k, v in config.plain(task).items() if k not in ("name", "path", "official")}
+    settings = repr(task)
+    if settings not in known:
+        read = task.load(how.paths.hub, how.cache)
+        known[settings] = (read, read.checksum())
+    splits, checksum = known[settings]
     what = {
         "source": key,
-        "task": {**fields, "fingerprint": splits.checksum()},
+        "task": {**task.identity(), "fingerprint": checksum},
         "tune": {k: v for k, v in config.plain(tune).items() if k not in ("save_model", "seed")},
         "epochs": scale.epochs,
         "seed": tune.seed,
@@ -93,10 +102,12 @@ def finetune(ready: FinetunePlan) -> dict[str, Any]:
     return record
 
 
-def _check_length(task: Task, teacher: Teacher, how: How) -> None:
-    limit = positions_of(teacher.config(how.cache))
+def _check_length(task: Task, model: PretrainedConfig, name: str) -> None:
+    limit = positions_of(model)
     if task.length > limit:
-        raise LabError(f"task.length={task.length} is beyond the {limit} positions of {teacher.name}")
+        raise LabError(
+            f"task.length={task.length} is beyond the {limit} positions of {name}; give {limit} or less"
+        )
 
 
 def _elsewhere(source: str) -> tuple[str, dict[str, Any]]:

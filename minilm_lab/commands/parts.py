@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -35,3 +36,9 @@ def scale_of(cfg: DictConfig) -> Scale:
     scale = config.build(cfg.scale, "scale")
     assert isinstance(scale, Scale)
     return scale
+
+
+def corpus_identity(corpus: Any, how: How) -> dict[str, Any]:
+    """What of a corpus decides a result: its settings and its content, not its name or where it lies."""
+    fields = {k: v for k, v in config.plain(corpus).items() if k not in ("name", "path")}
+    return {**fields, "fingerprint": corpus.fingerprint(how.paths.hub, how.cache)}

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from minilm_lab import config
+from minilm_lab.commands import distill as distilling
 from minilm_lab.commands import finetune as finetuning
 from minilm_lab.commands import speed
 from minilm_lab.commands.composing import compose_command, conf_folder
@@ -23,6 +24,7 @@ from minilm_lab.reports import cells, curves, records, table
 from minilm_lab.reports.page import write_page
 from minilm_lab.reports.plots import loss_curve_png, scores_png
 from minilm_lab.reports.renderers import print_table, write_files
+from minilm_lab.tasks.base import Splits
 
 log = logging.getLogger(__name__)
 #: Overrides of this command that are not the runs'.
@@ -103,13 +105,15 @@ def read_spec(name: str) -> TableSpec:
 def plan(spec: TableSpec, overrides: Sequence[str], seeds: int) -> list[CellPlan]:
     """Plan every run of the table; all of it is checked before the first one starts."""
     planned = []
+    known: dict[str, tuple[Splits, str]] = {}
     for row in spec.rows:
         for column in spec.columns:
             words = [*spec.overrides, *overrides, *row.overrides, *column.overrides]
-            plans = [
-                finetuning.plan(compose_command("finetune", [*words, f"tune.seed={seed}"]))
-                for seed in range(seeds)
-            ]
+            composed = compose_command("finetune", words)
+            plans = []
+            for seed in range(seeds):
+                composed.tune.seed = seed
+                plans.append(finetuning.plan(composed, known))
             planned.append(CellPlan(row, column, plans))
     return planned
 
@@ -189,13 +193,20 @@ def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
     return found
 
 
+def with_table(words: Sequence[str]) -> list[str]:
+    """Put the table's own overrides before the user's, so that these can change what its experiment chooses."""
+    names = [word.removeprefix("name=") for word in words if word.startswith("name=")]
+    return [*(read_spec(names[-1]).overrides if names else []), *words]
+
+
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     if OmegaConf.is_missing(cfg, "name"):
         known = ", ".join(sorted(p.parent.name for p in experiments_folder().glob("*/table.yaml")))
         raise LabError(f"name must be given, for example name=demo. There are: {known}")
     spec = read_spec(cfg.name)
-    overrides = [o for o in HydraConfig.get().overrides.task if o.split("=")[0].lstrip("+~") not in OWN]
+    given = [o for o in HydraConfig.get().overrides.task if o not in spec.overrides]
+    overrides = [o for o in given if o.split("=")[0].lstrip("+~") not in OWN]
     composed = compose_command("finetune", [*spec.overrides, *overrides])
     planned = plan(spec, overrides, composed.scale.seeds)
     if cfg.dry:
@@ -243,8 +254,8 @@ def _say_plan(planned: Sequence[CellPlan]) -> None:
     seen: set[Path] = set()
     for cell in planned:
         for ready in cell.plans:
-            first = ready.distillation
-            for folder in ([first.folder] if first else []) + [ready.folder]:
+            first = distilling.needed(ready.distillation) if ready.distillation else []
+            for folder in [*first, ready.folder]:
                 if folder.path not in seen:
                     seen.add(folder.path)
                     print(f"{'done' if folder.result() else 'to do':<6} {folder.path}")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minilm_lab.corpora.blocks import Blocks
+from minilm_lab.corpora.masking import IGNORED, Masking
 from minilm_lab.corpora.order import Order
 from minilm_lab.errors import LabError
 
@@ -29,6 +30,11 @@ class Batch(TypedDict):
     """(batch,), int64: sample numbers; of held-out batches the block numbers."""
     tokens: int
     """Real tokens in the batch, special tokens included."""
+    masked: Tensor | None
+    """(masked positions,), int64: where masked language modelling hides tokens, as indices into the flattened
+    (batch × length); None without masking. `input_ids` are then corrupted."""
+    labels: Tensor | None
+    """(masked positions,), int64: the true tokens there."""
 
 
 def loader(
@@ -41,6 +47,7 @@ def loader(
     world_size: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
+    masking: Masking | None = None,
 ) -> DataLoader[Batch]:
     """Return an endless stream of training batches that begins with sample number `first_sample`.
 
@@ -57,6 +64,7 @@ def loader(
         world_size: number of ranks.
         workers: processes that read ahead; 0 = read in this one.
         pin_memory: for faster copies to a GPU.
+        masking: of masked language modelling, a pure function of the sample number; None = the text as it is.
 
     Raises:
         LabError: there are fewer training blocks than a batch over all ranks.
@@ -75,7 +83,7 @@ def loader(
     # and with it dropout, is the same after a resume.
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
-        _Samples(blocks, seed),  # type: ignore[arg-type]
+        _Samples(blocks, seed, masking),  # type: ignore[arg-type]
         batch_sampler=_Stream(first_sample + rank * batch_size, batch_size, batch_size * world_size),  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=_as_it_is,
@@ -84,19 +92,21 @@ def loader(
     )
 
 
-def held_out_batches(blocks: Blocks, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+def held_out_batches(
+    blocks: Blocks, batch_size: int, limit: int | None = None, masking: Masking | None = None
+) -> Iterator[Batch]:
     """Yield the held-out blocks in order, `batch_size` a batch (the last may be smaller), at most `limit` blocks."""
     chosen = blocks.held_out[:limit]
     for start in range(0, len(chosen), batch_size):
         numbers = chosen[start : start + batch_size]
-        yield _batch(blocks, numbers, numbers)
+        yield _batch(blocks, numbers, numbers, masking)
 
 
 class _Samples:
     """Map-style data set: sample numbers -> batch."""
 
-    def __init__(self, blocks: Blocks, seed: int) -> None:
-        self._blocks = blocks
+    def __init__(self, blocks: Blocks, seed: int, masking: Masking | None) -> None:
+        self._blocks, self._masking = blocks, masking
         self._order = Order(seed, len(blocks.train))
 
     def __getitem__(self, sample: int) -> Batch:
@@ -104,7 +114,7 @@ class _Samples:
 
     def __getitems__(self, samples: Sequence[int]) -> Batch:
         numbers = np.asarray(samples, np.int64)
-        return _batch(self._blocks, self._blocks.train[self._order(numbers)], numbers)
+        return _batch(self._blocks, self._blocks.train[self._order(numbers)], numbers, self._masking)
 
 
 class _Stream:
@@ -118,7 +128,12 @@ class _Stream:
             yield range(start, start + self._size)
 
 
-def _batch(blocks: Blocks, rows: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> Batch:
+def _batch(
+    blocks: Blocks,
+    rows: npt.NDArray[np.int64],
+    samples: npt.NDArray[np.int64],
+    masking: Masking | None,
+) -> Batch:
     import torch
 
     mask: Tensor | None = None
@@ -128,8 +143,19 @@ def _batch(blocks: Blocks, rows: npt.NDArray[np.int64], samples: npt.NDArray[np.
         longest, tokens = int(lengths.max()), int(lengths.sum())
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
     ids = np.asarray(blocks.tokens[rows, :longest]).astype(np.int64)
+    masked: Tensor | None = None
+    labels: Tensor | None = None
+    if masking is not None:
+        ids, hidden = masking(ids, samples)
+        where = np.flatnonzero(hidden != IGNORED)
+        masked, labels = torch.from_numpy(where), torch.from_numpy(hidden.reshape(-1)[where])
     return Batch(
-        input_ids=torch.from_numpy(ids), mask=mask, samples=torch.from_numpy(samples.copy()), tokens=tokens
+        input_ids=torch.from_numpy(ids),
+        mask=mask,
+        samples=torch.from_numpy(samples.copy()),
+        tokens=tokens,
+        masked=masked,
+        labels=labels,
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+
+from minilm_lab.models.families import family_of
 
 
 def count_parameters(body: nn.Module) -> dict[str, int]:
-    """Return {"embeddings", "transformer", "total"}; a pooler counts to none of the first two."""
-    embeddings = sum(
-        p.numel() for n, p in body.named_parameters() if n.startswith(("embeddings.", "embeddings_project."))
-    )
-    transformer = sum(p.numel() for n, p in body.named_parameters() if n.startswith("encoder."))
-    return {
-        "embeddings": embeddings,
-        "transformer": transformer,
-        "total": sum(p.numel() for p in body.parameters()),
-    }
+    """Return {"embeddings", "transformer", "total"} of a bare body; a pooler counts to none of the first two."""
+    model: Any = body
+    inside = tuple(f"{path}." for path in family_of(model.config).embeddings)
+    counts = {"embeddings": 0, "transformer": 0, "total": 0}
+    for name, parameter in body.named_parameters():
+        if not name.startswith("pooler"):
+            counts["embeddings" if name.startswith(inside) else "transformer"] += parameter.numel()
+        counts["total"] += parameter.numel()
+    return counts

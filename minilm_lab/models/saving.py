@@ -47,11 +47,17 @@ def model_card(
     facts: Mapping[str, Any],
     untrained: Sequence[str],
     license: str = "other",
+    masked_lm: bool = False,
 ) -> str:
     """The README of a student: where it comes from, what it cost, what is untrained in it.
 
-    what: the what-config of its run; facts: lines of the table, in order.
+    what: the what-config of its run; facts: lines of the table, in order; masked_lm: whether it has a trained head.
     """
+    use = (
+        "It has a masked-LM head (`AutoModelForMaskedLM`); fine-tune it, or pool its hidden states."
+        if masked_lm
+        else "It has no masked-LM head: fine-tune it, or pool its hidden states."
+    )
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     kept = "\n".join(f"- `{name}`" for name in untrained) or "- nothing"
     config = json.dumps(what, indent=2, ensure_ascii=False)
@@ -62,8 +68,7 @@ tags: [minilm, distillation, minilm-lab]
 ---
 # {name}
 
-A Transformer distilled with deep self-attention distillation (MiniLM, arXiv 2002.10957; MiniLMv2, arXiv
-2012.15828) by minilm-lab. It has no masked-LM head: fine-tune it, or pool its hidden states.
+A Transformer distilled by minilm-lab. {use}
 
 | | |
 |---|---|
@@ -77,8 +82,8 @@ model, tokenizer = AutoModel.from_pretrained("."), AutoTokenizer.from_pretrained
 
 ## Untrained by distillation
 
-The loss looks at query, key and value of the last layer, so these parameters are as initialised
-(`student.init` below says how) until fine-tuning:
+The loss has no gradient for these parameters, so they are as initialised (`student.init` below says how) until
+fine-tuning:
 
 {kept}
 

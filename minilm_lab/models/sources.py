@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -67,14 +70,14 @@ def folder_checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load_config(where: str, revision: str | None, what: str) -> PretrainedConfig:
+def load_config(where: str, revision: str | None, what: str, **settings: Any) -> PretrainedConfig:
     """Read a model's configuration from a folder or the hub."""
-    return _load(AutoConfig, where, revision, what)
+    return _load(AutoConfig, where, revision, what, **settings)
 
 
-def load_tokenizer(where: str, revision: str | None, what: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(where: str, revision: str | None, what: str, **settings: Any) -> PreTrainedTokenizerBase:
     """Load a model's fast tokenizer from a folder or the hub."""
-    return _load(AutoTokenizer, where, revision, what)
+    return _load(AutoTokenizer, where, revision, what, **settings)
 
 
 def load_body(where: str, revision: str | None, what: str, **settings: Any) -> PreTrainedModel:
@@ -83,17 +86,29 @@ def load_body(where: str, revision: str | None, what: str, **settings: Any) -> P
     LabError if the weights cannot be read, or lack a parameter (other than the pooler's, which many
     checkpoints are saved without): the library would draw it at random and only warn.
     """
+    model, missing = load_with_report(AutoModel, where, revision, what, **settings)
+    check_complete([name for name in missing if not name.startswith("pooler.")], model, where, what)
+    return model
+
+
+def load_with_report(
+    loader: Any, where: str, revision: str | None, what: str, **settings: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load a model in float32; also name the parameters that its weights lack, which were drawn at random."""
     model, found = _load(
-        AutoModel, where, revision, what, dtype=torch.float32, output_loading_info=True, **settings
+        loader, where, revision, what, dtype=torch.float32, output_loading_info=True, **settings
     )
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    return model, sorted(found["missing_keys"])
+
+
+def check_complete(missing: Sequence[str], model: PreTrainedModel, where: str, what: str) -> None:
+    """LabError if a parameter is `missing` in the weights that `model` was loaded from."""
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise LabError(
             f"{what}: the weights of {where} lack {len(missing)} parameters of a '{model.config.model_type}' "
             f"model ({shown}); save config and weights together with save_pretrained"
         )
-    return model
 
 
 def load_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
@@ -103,14 +118,26 @@ def load_classifier(where: str, revision: str | None, what: str, outputs: int) -
     )
 
 
+def load_token_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
+    """Load a model in float32 under a new head of `outputs` scores a token; the head is drawn at random."""
+    return _load(
+        AutoModelForTokenClassification, where, revision, what, dtype=torch.float32, num_labels=outputs
+    )
+
+
+def load_question_answerer(where: str, revision: str | None, what: str) -> PreTrainedModel:
+    """Load a model in float32 with start and end scores a token; a new head is drawn at random."""
+    return _load(AutoModelForQuestionAnswering, where, revision, what, dtype=torch.float32, num_labels=2)
+
+
 def _load(loader: Any, where: str, revision: str | None, what: str, **settings: Any) -> Any:
     local = Path(where).is_dir()
     try:
         # Without an answer from the hub, what was downloaded before is used, at once.
         cached = not local and (hub_access.offline() or not hub_access.answers(where, "model"))
-        return loader.from_pretrained(
-            where, revision=revision, trust_remote_code=False, local_files_only=local or cached, **settings
-        )
+        # Code that comes with a model runs only where a caller says so.
+        settings = {"trust_remote_code": False, **settings}
+        return loader.from_pretrained(where, revision=revision, local_files_only=local or cached, **settings)
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if local:
             raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -10,10 +10,18 @@ import torch
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from minilm_lab.errors import LabError
-from minilm_lab.models.families import family_of
-from minilm_lab.models.stopping import get
+from minilm_lab.models.families import FAMILIES, dropout_of, family_of, ffn_of
+from minilm_lab.models.student_config import attention_shape, check_family, ffn_size, student_config, uniform
+from minilm_lab.models.student_weights import (
+    copy_embeddings,
+    copy_layers,
+    copy_out_of_reach,
+    keep_out_of_reach,
+    set_dropout,
+)
 
 LAYER_MAPS = ("random", "first", "last", "uniform")
+EMBEDDINGS = ("random", "teacher", "projected")
 
 
 @dataclass
@@ -24,13 +32,21 @@ class Initialisation:
     """random, or copied from the teacher: first (its first layers), last (the ones that end at the distilled
     layer), uniform (every n-th, ending at the distilled layer). Copying needs the teacher's width."""
     embeddings: str = "random"
-    """random, or teacher: word, position and type embeddings copied. Needs the teacher's width."""
+    """random; teacher: word, position and type embeddings copied, which needs the teacher's width; projected: for a
+    narrower student, projected on the principal directions of the teacher's word embeddings (with the teacher's
+    width the same as teacher). A student of another family gets the word embeddings only."""
+    untrained: Optional[str] = None
+    """What comes after query, key and value in the last layer (attention output and feed-forward block), which
+    relation objectives do not train: random, or teacher (copied from the layer it learns); null = as the other
+    layers."""
 
     def __post_init__(self) -> None:
         if self.layers not in LAYER_MAPS:
             raise LabError(f"student.init.layers={self.layers}: allowed are {', '.join(LAYER_MAPS)}")
-        if self.embeddings not in ("random", "teacher"):
-            raise LabError(f"student.init.embeddings={self.embeddings}: allowed are random, teacher")
+        if self.embeddings not in EMBEDDINGS:
+            raise LabError(f"student.init.embeddings={self.embeddings}: allowed are {', '.join(EMBEDDINGS)}")
+        if self.untrained not in (None, "random", "teacher"):
+            raise LabError(f"student.init.untrained={self.untrained}: allowed are null, random, teacher")
 
 
 @dataclass
@@ -50,10 +66,14 @@ class Student:
     heads: Optional[int] = None
     """Attention heads; null = as many as the teacher (12 in all students of the papers)."""
     ffn_size: Optional[int] = None
-    """Width of the feed-forward block; null = 4 x hidden size."""
+    """Width of the feed-forward block; null = 4 x hidden size (gated blocks of ModernBERT, Llama and Qwen: in the
+    teacher's proportion to the hidden size)."""
     dropout: Optional[float] = None
     """Dropout of hidden states and attention during distillation; null = that of the teacher's hidden states (0.1).
     Fine-tuning uses the teacher's in any case, as the saved configuration says."""
+    family: Optional[str] = None
+    """model_type of the student (bert, roberta, modernbert, …); null = the teacher's. Another family shares the
+    teacher's tokenizer, and its weights start at random (word embeddings may come from the teacher)."""
     init: Initialisation = field(default_factory=Initialisation)
     """How the weights start."""
 
@@ -73,61 +93,95 @@ class Student:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise LabError(f"student.dropout={self.dropout} must be in [0, 1)")
 
-    def shape(self, teacher: PretrainedConfig) -> dict[str, Any]:
-        """The absolute shape: layers, hidden_size, heads, ffn_size, dropout. LabError if it cannot be."""
+    def absolute(self, teacher: PretrainedConfig) -> Student:
+        """The same student with depth and width as numbers instead of ratios."""
         layers = self.layers or max(1, round(teacher.num_hidden_layers * (self.depth_ratio or 0)))
         hidden = self.hidden_size or max(1, round(teacher.hidden_size * (self.width_ratio or 0)))
+        return dataclasses.replace(
+            self, layers=layers, hidden_size=hidden, depth_ratio=None, width_ratio=None
+        )
+
+    def shape(self, teacher: PretrainedConfig) -> dict[str, Any]:
+        """The absolute shape: layers, hidden_size, heads, ffn_size, dropout. LabError if it cannot be."""
+        absolute = self.absolute(teacher)
+        layers, hidden = absolute.layers, absolute.hidden_size
+        assert layers is not None and hidden is not None
         heads = self.heads or int(teacher.num_attention_heads)
+        kind = self.kind(teacher)
+        check_family(kind, teacher)
         if hidden % heads:
             fitting = [h for h in range(1, min(hidden, 64) + 1) if hidden % h == 0]
             raise LabError(
                 f"student.heads={heads} does not divide student.hidden_size={hidden}; these do: {fitting}"
             )
-        copies = [n for n in ("layers", "embeddings") if getattr(self.init, n) != "random"]
-        if copies and hidden != teacher.hidden_size:
-            raise LabError(
-                f"student.init.{copies[0]}={getattr(self.init, copies[0])} copies the teacher's weights, which "
-                f"needs its hidden size {teacher.hidden_size} (student: {hidden}); use "
-                f"student.init.{copies[0]}=random"
-            )
-        if self.init.layers != "random":
-            for name, value, needed in (
-                ("heads", heads, teacher.num_attention_heads),
-                ("ffn_size", self.ffn_size or 4 * hidden, teacher.intermediate_size),
-            ):
-                if value != needed:
-                    raise LabError(
-                        f"student.init.layers={self.init.layers} copies whole layers, which needs the "
-                        f"teacher's {name} {needed} (student.{name}: {value}); use student.init.layers=random"
-                    )
-        dropout = float(teacher.hidden_dropout_prob) if self.dropout is None else self.dropout
-        return {
+        attention_shape(kind, hidden, heads, teacher)
+        shape = {
             "layers": layers,
             "hidden_size": hidden,
             "heads": heads,
-            "ffn_size": self.ffn_size or 4 * hidden,
-            "dropout": dropout,
+            "ffn_size": self.ffn_size or ffn_size(kind, hidden, teacher),
+            "dropout": dropout_of(teacher) if self.dropout is None else self.dropout,
         }
+        self._check_init(shape, teacher)
+        return shape
+
+    def _check_init(self, shape: dict[str, Any], teacher: PretrainedConfig) -> None:
+        """LabError if a student of this shape cannot start as `init` says."""
+        init, hidden, kind = self.init, shape["hidden_size"], self.kind(teacher)
+        whole = [n for n in ("layers", "untrained") if getattr(init, n) not in (None, "random")]
+        for name in (*whole, *(["embeddings"] if init.embeddings == "teacher" else [])):
+            if hidden != teacher.hidden_size:
+                other = "projected" if name == "embeddings" else "random"
+                raise LabError(
+                    f"student.init.{name}={getattr(init, name)} copies the teacher's weights, which needs its hidden "
+                    f"size {teacher.hidden_size} (student: {hidden}); use student.init.{name}={other}"
+                )
+        if init.embeddings == "projected" and hidden > teacher.hidden_size:
+            raise LabError(
+                f"student.init.embeddings=projected narrows the teacher's embeddings of width {teacher.hidden_size}; "
+                f"a student of hidden size {hidden} is wider: use student.init.embeddings=random"
+            )
+        for name in whole:
+            value = getattr(init, name)
+            if kind != teacher.model_type:
+                raise LabError(
+                    f"student.init.{name}={value} copies layers of a '{teacher.model_type}' model, which a student of "
+                    f"student.family={kind} has no place for; use student.init.{name}=random"
+                )
+            for size, needed in (("heads", int(teacher.num_attention_heads)), ("ffn_size", ffn_of(teacher))):
+                if shape[size] != needed:
+                    raise LabError(
+                        f"student.init.{name}={value} copies whole layers, which needs the teacher's {size} {needed} "
+                        f"(student.{size}: {shape[size]}); use student.init.{name}=random"
+                    )
+        if init.untrained is not None and FAMILIES[kind].shared_layers:
+            raise LabError(
+                f"student.init.untrained={init.untrained}: all layers of '{kind}' models share their weights, so "
+                "none of them stays untrained; leave it null"
+            )
+
+    def kind(self, teacher: PretrainedConfig) -> str:
+        """The student's model_type."""
+        return str(teacher.model_type) if self.family is None else self.family
 
     def identity(self, teacher: PretrainedConfig) -> dict[str, Any]:
         """What decides a result: the absolute shape and the initialisation. 'l3_h384' equals 'half_depth'."""
-        return {
-            **self.shape(teacher),
-            "init": {"layers": self.init.layers, "embeddings": self.init.embeddings},
-        }
+        shape = self.shape(teacher)
+        init = {"layers": self.init.layers, "embeddings": self.init.embeddings}
+        if init["embeddings"] == "projected" and shape["hidden_size"] == teacher.hidden_size:
+            init["embeddings"] = "teacher"
+        # Only what differs from a start without these settings: so older runs are found again.
+        usual = "random" if self.init.layers == "random" else "teacher"
+        if self.init.untrained not in (None, usual):
+            init["untrained"] = str(self.init.untrained)
+        other = {} if self.kind(teacher) == teacher.model_type else {"family": self.kind(teacher)}
+        return {**shape, **other, "init": init}
 
     def config(self, teacher: PretrainedConfig) -> PretrainedConfig:
-        """The student's Hugging Face configuration: the teacher's, with the student's shape."""
-        shape = self.shape(teacher)
-        config = copy.deepcopy(teacher)
-        config.num_hidden_layers = shape["layers"]
-        config.hidden_size = shape["hidden_size"]
-        config.num_attention_heads = shape["heads"]
-        config.intermediate_size = shape["ffn_size"]
-        if config.model_type == "electra":
-            config.embedding_size = min(config.embedding_size, shape["hidden_size"])
-        config._name_or_path = ""
-        return config
+        """The student's Hugging Face configuration: the teacher's, or its own family's, with the student's shape."""
+        shape, whole = self.shape(teacher), int(teacher.num_hidden_layers)
+        copied = self.copied_layers(shape["layers"], whole) if shape["layers"] <= whole else None
+        return student_config(self.kind(teacher), shape, teacher, copied)
 
     def copied_layers(self, depth: int, distilled: int) -> list[int] | None:
         """The teacher layer (from 1) behind each student layer, or None when layers start at random.
@@ -147,7 +201,7 @@ class Student:
             return list(range(1, depth + 1))
         if self.init.layers == "last":
             return list(range(distilled - depth + 1, distilled + 1))
-        return [round((i + 1) * distilled / depth) for i in range(depth)]
+        return uniform(depth, distilled)
 
 
 def build_student(
@@ -173,33 +227,15 @@ def build_student(
         # On the CPU, where weights are drawn; torch.manual_seed would reseed the GPUs too.
         torch.default_generator.manual_seed(seed)
         body = AutoModel.from_config(config, dtype=torch.float32)
-    family = family_of(config)
-    path = family.layers
+    fresh = {} if student.init.untrained != "random" else keep_out_of_reach(body)
     if copied is not None:
-        for layer, number in zip(get(body, path), copied, strict=True):
-            layer.load_state_dict(get(teacher, path)[number - 1].state_dict())
-    if student.init.embeddings == "teacher":
-        for name in ("embeddings", "embeddings_project"):  # ELECTRA's embeddings have a width of their own
-            _copy_if_there(body, teacher, name)
-    if copied is not None:
-        # What stands beside the layers belongs to them: MPNet's relative bias, the pooler on top.
-        for name in (*family.beside, "pooler"):
-            _copy_if_there(body, teacher, name)
-    dropout = student.shape(whole)["dropout"]
-    for module in body.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = dropout
+        copy_layers(body, teacher, copied)
+    if student.init.embeddings != "random":
+        copy_embeddings(body, teacher)
+    if fresh:
+        family_of(config).blocks(body)[-1].load_state_dict(fresh, strict=False)
+    elif student.init.untrained == "teacher":
+        last = distilled if copied is None else copied[-1]
+        copy_out_of_reach(body, family_of(config).blocks(teacher)[last - 1])
+    set_dropout(body, student.shape(whole)["dropout"])
     return body.train()
-
-
-def _copy_if_there(body: PreTrainedModel, teacher: PreTrainedModel, path: str) -> None:
-    mine, theirs = _maybe(body, path), _maybe(teacher, path)
-    if mine is not None and theirs is not None:
-        mine.load_state_dict(theirs.state_dict())
-
-
-def _maybe(module: torch.nn.Module, path: str) -> torch.nn.Module | None:
-    try:
-        return module.get_submodule(path)
-    except AttributeError:
-        return None

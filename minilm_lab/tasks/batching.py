@@ -19,6 +19,9 @@ Batch = dict[str, torch.Tensor]
 #: below a tenth, few enough that what is in a batch remains random.
 BATCHES_PER_GROUP = 50
 
+#: The label of a token that has none: torch's cross-entropy passes over it.
+IGNORED = -100
+
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:
     """Number of batches of one epoch; one of them may be smaller than the others."""
@@ -84,14 +87,18 @@ def collate(features: Features, chosen: np.ndarray) -> Batch:
     """The batch of the examples `chosen`, padded on the right to the longest of them.
 
     input_ids, attention_mask (1 = real token) and, where the tokenizer makes them, token_type_ids: int64
-    (examples, tokens); labels: int64 or float32 (examples,).
+    (examples, tokens); labels: int64 or float32 (examples,), int64 (examples, 2) or, one a token and padded
+    with −100, int64 (examples, tokens).
     """
     longest = int(features.lengths[chosen].max())
     mask = np.arange(longest) < features.lengths[chosen][:, None]
+    labels = features.labels
     batch = {
         "input_ids": _pad(features.input_ids, chosen, mask, features.pad_id),
         "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-        "labels": torch.from_numpy(features.labels[chosen]),
+        "labels": _pad(labels, chosen, mask, IGNORED)
+        if isinstance(labels, list)
+        else torch.from_numpy(labels[chosen]),
     }
     if features.token_type_ids is not None:
         batch["token_type_ids"] = _pad(features.token_type_ids, chosen, mask, 0)

@@ -65,6 +65,16 @@ def class_names(declared: list[str] | None, train: Dataset, column: str) -> list
     return sorted(str(value) for value in found)
 
 
+def same_classes(data: Dataset, column: str, names: list[str], where: str) -> None:
+    """Raise LabError when the features of `data` number the classes otherwise than `names`: they come from one
+    data set, the labels from another."""
+    from datasets import ClassLabel
+
+    feature = data.features[column]
+    if isinstance(feature, ClassLabel) and list(feature.names) != names:
+        raise LabError(f"{where}: its classes are {list(feature.names)}, in this order, and not {names}.")
+
+
 def class_numbers(cells: Sequence[Any], names: list[str], where: str) -> list[int | None]:
     """The class number of each cell, which holds a class's name or its number; None where it is unlabelled."""
     by_name = {name: number for number, name in enumerate(names)}

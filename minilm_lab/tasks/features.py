@@ -18,8 +18,9 @@ class Features:
     input_ids: list[np.ndarray]
     #: Segment of each token (int64, like `input_ids`), or None where the tokenizer makes none.
     token_type_ids: list[np.ndarray] | None
-    #: int64 class numbers or float32 values, shape (examples,).
-    labels: np.ndarray
+    #: int64 class numbers or float32 values, shape (examples,); int64 (examples, 2) first and last token of a
+    #: span; or for each example one int64 class number a token (−100: no label there).
+    labels: np.ndarray | list[np.ndarray]
     #: Tokens of each example, shape (examples,).
     lengths: np.ndarray
     pad_id: int
@@ -28,16 +29,21 @@ class Features:
         return len(self.input_ids)
 
 
-def featurize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, length: int) -> Features:
-    """Tokenise `examples`, at most `length` tokens each; of a pair, the longer text is cut first.
-
-    Raises LabError when the tokenizer has no padding token.
-    """
+def check_padding(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise LabError when the tokenizer has no padding token."""
     if tokenizer.pad_token_id is None:
         raise LabError(
             f"The tokenizer of {tokenizer.name_or_path} has no padding token, which batches of texts need. "
             f'Set "pad_token" in its tokenizer_config.json (GPT-2 and Llama: their end-of-text token).'
         )
+
+
+def featurize(examples: Examples, tokenizer: PreTrainedTokenizerBase, *, length: int) -> Features:
+    """Tokenise `examples`, at most `length` tokens each; of a pair, the longer text is cut first.
+
+    Raises LabError when the tokenizer has no padding token.
+    """
+    check_padding(tokenizer)
     first = [text for text, _ in examples.texts]
     second = [pair for _, pair in examples.texts if pair is not None]
     # One call: fast tokenizers spread a list over threads.

@@ -1,28 +1,49 @@
-"""Tasks on data sets of the hub, a local copy of them, or any folder of CSV, TSV, JSONL or parquet files."""
+"""Tasks on data sets of the hub, a local copy of them, or any CSV, TSV, JSONL or parquet files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
+import numpy as np
 from omegaconf import MISSING
 
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.tasks.base import Examples, Splits, Task
-from minilm_lab.tasks.columns import class_names, class_numbers, texts, values
+from minilm_lab.tasks import holdout, submission
+from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
+from minilm_lab.tasks.columns import class_names
+from minilm_lab.tasks.features import Features
+from minilm_lab.tasks.notes import data_note
+from minilm_lab.tasks.reading import Source
 
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+
+@dataclass
+class TrainFrom:
+    """Another data set to train on; what is null is as the task says."""
+
+    #: Hub id, folder or file.
+    path: str | None = None
+    #: Its configuration.
+    config: str | None = None
+    #: Its text columns.
+    text: list[str] | None = None
+    #: Its column of labels.
+    label: str | None = None
 
 
 @dataclass
 class HubTask(Task):
     """Classification or regression of a text or a pair of texts."""
 
-    #: Hub id ("nyu-mll/glue"), a folder in the hub's layout, or a folder with files named after their splits
-    #: (train.csv and validation.csv; also .tsv, .jsonl, .parquet).
+    elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path", "train_from", "quotes"}
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"dev_fraction", "train_examples", "extra_splits", "test", "submissions", "submission_labels"}
+    )
+
+    #: Hub id ("nyu-mll/glue"), a folder in the hub's layout, a folder with files named after their splits
+    #: (train.csv and validation.csv; also .tsv, .jsonl, .parquet), or one such file to train on.
     path: str = MISSING
     #: Configuration of the data set ("sst2"), where it has several.
     config: str | None = None
@@ -33,19 +54,68 @@ class HubTask(Task):
     #: Names of the splits to train on and to score on.
     train_split: str = "train"
     dev_split: str = "validation"
+    #: Where the dev split lies, when not in `path`: a file, a folder or a hub id.
+    dev_path: str | None = None
+    #: Where there is no dev split: hold out this share of the training split, chosen by a hash of the text.
+    dev_fraction: float | None = None
+    #: Train on another data set.
+    train_from: TrainFrom = field(default_factory=TrainFrom)
+    #: Train on only this many examples (the first in the order of a hash of their text); null = on all.
+    train_examples: int | None = None
     #: Names of the classes in the order of their numbers. null: as the data says (its features, or the distinct
     #: labels of the training split, sorted).
     labels: list[str] | None = None
     #: Regression: the smallest and the largest label that can be right.
     bounds: list[float] | None = None
+    #: Whether cells of CSV and TSV files may be quoted; false: a quotation mark is text.
+    quotes: bool = True
     #: Official numbers of examples, {train: …, dev: …}; a score on other numbers says so.
     official: dict[str, int] = field(default_factory=dict)
+    #: More labelled splits to score, {name: split}; a name goes behind the metric's ("accuracy_mismatched").
+    extra_splits: dict[str, str] = field(default_factory=dict)
+    #: Whether to predict the test sets too, and to write the files of `submissions` into the run's folder.
+    test: bool = False
+    #: File of a leaderboard -> test split ("test"), with another configuration before it ("ax/test").
+    submissions: dict[str, str] = field(default_factory=dict)
+    #: How these files name a class: numbers, or names.
+    submission_labels: str = "numbers"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_labels()
+        self._check_official()
+        if "dev" in self.extra_splits:
+            raise LabError("task.extra_splits: the name 'dev' is taken; choose another.")
+        if self.train_examples is not None and self.train_examples < 1:
+            raise LabError(f"task.train_examples={self.train_examples} must be at least 1, or null for all.")
+        if self.dev_fraction is not None and not 0 < self.dev_fraction < 1:
+            raise LabError(f"task.dev_fraction={self.dev_fraction} must be between 0 and 1, or null.")
+        if self.dev_fraction is not None and self.dev_path is not None:
+            raise LabError(
+                f"task.dev_fraction={self.dev_fraction} and task.dev_path={self.dev_path}: give one of them."
+            )
+        if self.submission_labels not in submission.FORMATS:
+            raise LabError(
+                f"task.submission_labels={self.submission_labels} must be one of: "
+                f"{', '.join(submission.FORMATS)}.{nearest(self.submission_labels, submission.FORMATS)}"
+            )
+        if self.submission_labels == "names" and self.labels is None:
+            raise LabError("task.submission_labels=names needs task.labels, the names in their order.")
+        if self.test and not self.submissions:
+            raise LabError("task.test=true needs task.submissions={<file>: <test split>}.")
+
+    def _check_official(self) -> None:
+        self._official_names("train", "dev", *self.extra_splits)
+
+    def _official_names(self, *known: str) -> None:
+        for split in self.official:
+            if split not in known:
+                raise LabError(f"task.official: '{split}' must be one of: {', '.join(known)}.")
+
+    def _check_labels(self) -> None:
         if len(self.text) not in (1, 2):
             raise LabError(f"task.text={self.text} must name one column, or two for a pair of texts.")
-        if self.labels is not None and (self.kind != "classification" or len(set(self.labels)) < 2):
+        if self.labels is not None and (self.kind == "regression" or len(set(self.labels)) < 2):
             raise LabError(f"task.labels={self.labels}: give two or more different class names, or null.")
         if self.labels is not None and len(set(self.labels)) != len(self.labels):
             raise LabError(f"task.labels={self.labels} names a class twice.")
@@ -57,73 +127,115 @@ class HubTask(Task):
             )
         if "f1" in self.metrics and self.labels is not None and len(self.labels) != 2:
             raise LabError(f"task.metrics: 'f1' is for two classes, not {len(self.labels)}; use 'f1_macro'.")
-        for split in self.official:
-            if split not in ("train", "dev"):
-                raise LabError(f"task.official: '{split}' must be 'train' or 'dev'.")
+
+    def identity(self) -> dict[str, Any]:
+        """See `Task.identity`; how test predictions are written matters only where they are."""
+        unused = () if self.test else ("submissions", "submission_labels")
+        return {name: value for name, value in super().identity().items() if name not in unused}
 
     def load(self, hub: str | None, cache: Path) -> Splits:
-        """Read train and dev; see `Task.load`."""
-        data = self._open(hub, cache)
-        train_data = self._split(data, self.train_split, "train_split")
-        dev_data = self._split(data, self.dev_split, "dev_split")
-        names = None
-        if self.kind == "classification":
-            names = class_names(self.labels, train_data, self.label)
-            if "f1" in self.metrics and len(names) != 2:
+        """Read train, dev and what else is asked for; see `Task.load`."""
+        source, training = self._source(), self._training_source()
+        train_data = training.split(training.open(hub, cache), self.train_split, "task.train_split")
+        names = self._names(train_data, training)
+        train, dropped = self._read(training, train_data, self.train_split, names)
+        notes: list[str] = []
+        extra: dict[str, Examples] = {}
+        if self.dev_fraction is not None:
+            train, dev = holdout.hold_out(train, self.dev_fraction)
+            notes.append(f"dev: {self.dev_fraction:.0%} of train held out by hash")
+            if not len(train) or not len(dev):
                 raise LabError(
-                    f"task.metrics: 'f1' is for two classes; the data has {len(names)}. Use 'f1_macro'."
+                    f"task.dev_fraction={self.dev_fraction} leaves {len(train)} training and {len(dev)} dev examples."
                 )
-        train, train_dropped = self._examples(train_data, self.train_split, names)
-        dev, dev_dropped = self._examples(dev_data, self.dev_split, names)
-        return Splits(train, dev, names, self._note(train, dev, train_dropped + dev_dropped))
+        else:
+            dev_source, dev_data, split = self._dev(source, hub, cache)
+            if (str(dev_source), split) == (str(training), self.train_split):
+                raise LabError(
+                    f"task.dev_split={split} is the training split: scores on it would say nothing. Name another "
+                    f"split, or hold out a share of it with task.dev_fraction=0.1."
+                )
+            dev, unlabelled = self._read(dev_source, dev_data[split], self.dev_split, names)
+            dropped += unlabelled
+            for name, wanted in self.extra_splits.items():
+                if wanted not in dev_data:
+                    notes.append(f"not scored: {name}, {dev_source} has no split '{wanted}'")
+                    continue
+                part = dev_source.split(dev_data, wanted, f"task.extra_splits.{name}")
+                extra[name], unlabelled = self._read(dev_source, part, wanted, names)
+                dropped += unlabelled
+        if self.test:
+            extra |= self._tests(source, hub, cache)
+        found = {"train": train, "dev": dev, **{name: part for name, part in extra.items() if part.labelled}}
+        note = data_note({split: len(part) for split, part in found.items()}, self.official, dropped, notes)
+        train, note = self._fewer(train, note)
+        return Splits(train, dev, names, note, extra)
 
-    def _open(self, hub: str | None, cache: Path) -> DatasetDict:
-        # Imported here: it takes a second, and tasks are composed far more often than loaded.
-        from minilm_lab.tasks.sources import open_data
+    def judge(
+        self, outputs: Sequence[np.ndarray], examples: Examples, features: Features, split: str
+    ) -> Outcome:
+        """See `Task.judge`; a test set gives its file for the leaderboard too."""
+        outcome = super().judge(outputs, examples, features, split)
+        if examples.labelled:
+            return outcome
+        names = self.labels if self.submission_labels == "names" else None
+        lines = submission.tsv(self.predictions(np.stack(outputs)), names, self.bounds)
+        return replace(outcome, files={f"{split}.tsv": lines})
 
-        return open_data(self.path, self.config, hub, cache)
+    def _source(self) -> Source:
+        return Source(self.path, self.config, self.text, self.label, self.quotes)
 
-    def _split(self, data: DatasetDict, split: str, key: str) -> Dataset:
-        if split not in data:
+    def _training_source(self) -> Source:
+        other = self.train_from
+        if other.path is None:
+            return self._source()
+        text, label = other.text or self.text, other.label or self.label
+        return Source(other.path, other.config, text, label, self.quotes, key="task.train_from")
+
+    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Examples, int]:
+        """The examples of a split, and how many were dropped for want of a label."""
+        return source.read(data, split, names, self.bounds)
+
+    def _names(self, train: Any, training: Source) -> list[str] | None:
+        """The classes; None for a regression."""
+        if self.kind != "classification":
+            return None
+        names = class_names(self.labels, train, training.label)
+        if "f1" in self.metrics and len(names) != 2:
             raise LabError(
-                f"task.{key}={split}: {self._where()} has no such split; it has: {', '.join(data)}."
-                f"{nearest(split, data)}"
+                f"task.metrics: 'f1' is for two classes; the data has {len(names)}. Use 'f1_macro'."
             )
-        for field_, columns in (("text", self.text), ("label", [self.label])):
-            for column in columns:
-                if column not in data[split].column_names:
-                    there = data[split].column_names
-                    raise LabError(
-                        f"task.{field_}: {self._where()} has no column '{column}' in '{split}'; "
-                        f"it has: {', '.join(there)}.{nearest(column, there)}"
-                    )
-        if not len(data[split]):
-            raise LabError(f"task.{key}={split}: the split '{split}' of {self._where()} has no examples.")
-        return data[split]
+        return names
 
-    def _examples(self, data: Dataset, split: str, names: list[str] | None) -> tuple[Examples, int]:
-        """The examples of one split, and how many were dropped because nobody labelled them."""
-        cells: Sequence[Any] = data[self.label][:]
-        where = f"task.label={self.label} in '{split}' of {self._where()}"
-        labels: Sequence[Any]
-        labels = values(cells, self.bounds, where) if names is None else class_numbers(cells, names, where)
-        columns = [texts(data[column][:], column, split) for column in self.text]
-        second = columns[1] if len(columns) == 2 else [None] * len(data)
-        kept = [row for row, label in enumerate(labels) if label is not None]
-        kept_labels: list[Any] = [labels[row] for row in kept]
-        kept_texts = [(columns[0][row], second[row]) for row in kept]
-        ids = [f"{split}-{row}" for row in kept]
-        return Examples(kept_texts, kept_labels, ids), len(labels) - len(kept)
+    def _dev(self, source: Source, hub: str | None, cache: Path) -> tuple[Source, Any, str]:
+        """Where the dev split lies, the open data, and the split's name there."""
+        if self.dev_path is not None:
+            source = replace(source, path=self.dev_path, config=None)
+        data = source.open(hub, cache)
+        split = self.dev_split
+        if split not in data and Path(source.path).is_file():
+            if self.dev_path is None and self.train_from.path is None:
+                raise LabError(
+                    f"task.path={self.path} is one file, and the task needs a dev split too: give "
+                    f"task.dev_path=<file>, or hold out a share of it with task.dev_fraction=0.1."
+                )
+            (split,) = data  # a file is one split, whatever it is called
+        source.split(data, split, "task.dev_split")
+        return source, data, split
 
-    def _note(self, train: Examples, dev: Examples, dropped: int) -> str:
-        counts = {"train": len(train), "dev": len(dev)}
-        different = {split: n for split, n in self.official.items() if counts[split] != n}
-        fewer = all(counts[split] < n for split, n in different.items())
-        word = "subset" if fewer else "not the official data"
-        listed = ", ".join(f"{split} {counts[split]:,} of {n:,}" for split, n in different.items())
-        notes = [f"{word}: {listed}"] if different else []
-        notes += [f"{dropped:,} examples without a label dropped"] if dropped else []
-        return "; ".join(notes)
+    def _tests(self, source: Source, hub: str | None, cache: Path) -> dict[str, Examples]:
+        found = {}
+        for file, place in self.submissions.items():
+            config, _, split = place.rpartition("/")
+            where = replace(source, config=config or source.config)
+            data = where.split(where.open(hub, cache), split, f"task.submissions.{file}", labelled=False)
+            fill = 0 if self.kind == "classification" else 0.0
+            found[file.removesuffix(".tsv")] = where.read_unlabelled(data, split, fill)
+        return found
 
-    def _where(self) -> str:
-        return self.path if self.config is None else f"{self.path} ({self.config})"
+    def _fewer(self, train: Examples, note: str) -> tuple[Examples, str]:
+        if self.train_examples is None:
+            return train, note
+        few = holdout.first(train, self.train_examples, "task.train_examples")
+        said = f"train: first {len(few):,} of {len(train):,} by hash"
+        return few, "; ".join(part for part in (note, said) if part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,13 +98,21 @@ _METRICS = {
 DEFINITIONS: dict[str, str] = {name: metric.definition for name, metric in _METRICS.items()}
 
 
-def check(name: str, decides: str) -> None:
-    """Raise LabError unless there is a metric `name` for predictions that are a "class" or a "value"."""
-    fitting = [known for known, metric in _METRICS.items() if metric.of == decides]
-    if name not in fitting:
+def fitting(decides: str) -> dict[str, str]:
+    """The metrics for predictions that are a "class" or a "value": name -> definition."""
+    return {name: metric.definition for name, metric in _METRICS.items() if metric.of == decides}
+
+
+def check(name: str, decides: str, known: Mapping[str, str] | None = None) -> None:
+    """Raise LabError unless there is a metric `name` for predictions that are a "class" or a "value".
+
+    known: the metrics there are, for predictions that are something else.
+    """
+    known = fitting(decides) if known is None else known
+    if name not in known:
         raise LabError(
             f"task.metrics: '{name}' does not fit predictions that are a {decides}; "
-            f"there are: {', '.join(fitting)}.{nearest(name, fitting)}"
+            f"there are: {', '.join(known)}.{nearest(name, known)}"
         )
 
 
@@ -128,6 +136,27 @@ def score(
             f"diverged. Lower the learning rate."
         )
     return {name: 100.0 * _METRICS[name].compute(predicted, expected) for name in task.metrics}
+
+
+def score_groups(
+    task: Task,
+    predictions: np.ndarray,
+    references: Sequence[float] | np.ndarray,
+    groups: Sequence[str] | None,
+) -> dict[str, float]:
+    """Compute `score`, and where there are `groups` (one name an example) the mean over them and each one's own.
+
+    Group "fr" gives "accuracy_fr"; "accuracy" is then the unweighted mean over the groups, as papers average
+    languages.
+    """
+    if groups is None:
+        return score(task, predictions, references)
+    names, expected = np.asarray(groups), np.asarray(references)
+    apart = {
+        name: score(task, predictions[names == name], expected[names == name]) for name in sorted({*groups})
+    }
+    means = {metric: float(np.mean([own[metric] for own in apart.values()])) for metric in task.metrics}
+    return means | {f"{m}_{name}": value for name, own in apart.items() for m, value in own.items()}
 
 
 def _constant(name: str, predictions: np.ndarray) -> bool:

@@ -1,9 +1,12 @@
-"""Open a data set: the hub's, a local copy in the hub's layout, or a folder of plain files."""
+"""Open a data set: the hub's, a local copy in the hub's layout, a folder of plain files, or one file."""
 
 from __future__ import annotations
 
+import csv
+import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -13,62 +16,112 @@ from huggingface_hub import constants
 from minilm_lab import hub_access
 from minilm_lab.errors import LabError, nearest
 
+log = logging.getLogger(__name__)
 
-def open_data(path: str, config: str | None, hub: str | None, cache: Path) -> datasets.DatasetDict:
-    """Return all splits of `path`, a folder or a hub id, in its configuration `config`.
+#: Ending of a file -> the builder of `datasets` that reads it, and its settings.
+BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".jsonl": ("json", {}),
+    ".json": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
 
-    A hub id is looked for in the folder `hub` first. Raises LabError when there is nothing to open.
+
+class NoSuchConfigError(LabError):
+    """The data set is there, but it has no configuration of this name."""
+
+
+def open_data(
+    path: str, config: str | None, hub: str | None, cache: Path, *, key: str = "task", quotes: bool = True
+) -> datasets.DatasetDict:
+    """Return all splits of `path`, a folder, a file or a hub id, in its configuration `config`.
+
+    A hub id is looked for in the folder `hub` first. A file is one split, named "train". `quotes`: whether
+    CSV and TSV files quote cells; `key`: the setting that holds `path`, without ".path", for errors.
+    Raises LabError when there is nothing to open.
     """
-    folder = next(
-        (place for place in (Path(path), *([Path(hub) / path] if hub else [])) if place.exists()), None
-    )
-    if folder is None and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
-        raise LabError(f"task.path={path}: no such folder.")
-    if folder is not None and not folder.is_dir():
+    place = next((p for p in (Path(path), *([Path(hub) / path] if hub else [])) if p.exists()), None)
+    if place is None and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
+        raise LabError(f"{key}.path={path}: no such folder or file.")
+    if place is not None and place.is_file() and place.suffix not in BUILDERS:
         raise LabError(
-            f"task.path={path} is a file; give a folder that holds one file for each split, "
-            f"such as train{folder.suffix} and validation{folder.suffix}."
+            f"{key}.path={path}: files of this kind cannot be read; they end in {', '.join(BUILDERS)}."
         )
+    settings = {} if quotes else {"quoting": csv.QUOTE_NONE}
     try:
-        return _load(str(folder or path), config, cache)
+        data = _load(place or path, config, cache, settings)
     except ValueError as error:
         available = re.search(r"Available: \[(.*)\]", str(error))
         if available is None:
-            raise LabError(f"task.path={path}: {_first_line(error)}") from error
+            raise LabError(f"{key}.path={path}: {_first_line(error)}") from error
         names = [name.strip(" '\"") for name in available[1].split(",")]
-        raise LabError(
-            f"task.config={config}: {path} has no such configuration; it has: {', '.join(names)}."
+        raise NoSuchConfigError(
+            f"{key}.config={config}: {path} has no such configuration; it has: {', '.join(names)}."
             f"{nearest(str(config), names)}"
         ) from error
     except (DatasetNotFoundError, DatasetGenerationError, OSError) as error:
         if isinstance(error.__cause__, CastError):
             raise LabError(
-                f"task.path={path}: its files have different columns. Keep only those of the training and the "
-                f"dev split there (a test file without labels cannot stay)."
+                f"{key}.path={path}: its files have different columns. Keep only those of the training and the "
+                f"dev split there (a test file without labels cannot stay), or name the files: "
+                f"task.path=…/train.csv task.dev_path=…/dev.csv."
             ) from error
-        if folder is not None:
+        if place is not None:
             raise LabError(
-                f"task.path={path}: cannot be read: {_first_line(error.__cause__ or error)}"
+                f"{key}.path={path}: cannot be read: {_first_line(error.__cause__ or error)}"
             ) from error
         tried = f" and it is not in paths.hub={hub}" if hub else ""
         raise LabError(
-            f"task.path={path}: the data hub cannot be reached or has no such data set{tried}. Point paths.hub to "
-            f"a folder that holds it as {path}/, or task.path to the folder itself. ({_first_line(error)})"
+            f"{key}.path={path}: the data hub cannot be reached or has no such data set{tried}. Point paths.hub to "
+            f"a folder that holds it as {path}/, or {key}.path to the folder itself. ({_first_line(error)})"
         ) from error
+    if place is not None:
+        _check_lines(place, sum(map(len, data.values())), key)
+    return data
 
 
-def _load(path: str, config: str | None, cache: Path) -> datasets.DatasetDict:
+def _load(
+    place: Path | str, config: str | None, cache: Path, settings: dict[str, Any]
+) -> datasets.DatasetDict:
     bars, offline = not datasets.are_progress_bars_disabled(), constants.HF_HUB_OFFLINE
     datasets.disable_progress_bars()
+    kept = str(cache / "datasets")
     try:
-        if not Path(path).is_dir() and not hub_access.answers(path, "dataset"):
+        if isinstance(place, Path) and place.is_file():
+            builder, reading = BUILDERS[place.suffix]
+            reading = reading | (settings if builder == "csv" else {})
+            return datasets.load_dataset(builder, data_files=str(place), cache_dir=kept, **reading)
+        if isinstance(place, str) and not hub_access.answers(place, "dataset"):
             # Offline mode answers at once from what was loaded before; without it, five retries take 25 s.
             constants.HF_HUB_OFFLINE = True
-        return datasets.load_dataset(path, config, cache_dir=str(cache / "datasets"))
+        # Only the reader of CSV and TSV files knows their settings.
+        tables = isinstance(place, Path) and any(f.suffix in (".csv", ".tsv") for f in place.rglob("*"))
+        return datasets.load_dataset(str(place), config, cache_dir=kept, **(settings if tables else {}))
     finally:
         constants.HF_HUB_OFFLINE = offline
         if bars:
             datasets.enable_progress_bars()
+
+
+def _check_lines(place: Path, rows: int, key: str) -> None:
+    """Warn when TSV files have more lines than rows: quotation marks that are text join lines, silently."""
+    files = [place] if place.is_file() else [f for f in sorted(place.iterdir()) if f.is_file()]
+    if not files or any(file.suffix != ".tsv" for file in files):
+        return
+    lines = 0
+    for file in files:
+        with file.open("rb") as stream:
+            lines += sum(1 for line in stream if line.strip()) - 1
+    if lines != rows:
+        log.warning(
+            "%s.path=%s: %d lines became %d rows: quotation marks at the start of a cell join lines. "
+            "If they are text, as in the files of GLUE, set task.quotes=false.",
+            key,
+            place,
+            lines,
+            rows,
+        )
 
 
 def _first_line(error: BaseException) -> str:

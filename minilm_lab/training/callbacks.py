@@ -85,9 +85,9 @@ class Journal(pl.Callback):
         self.step = trainer.global_step
         if self.step % self.every and self.step < trainer.max_steps:
             return
-        means = {name: float(value) / self._batches for name, value in self._sums.items()}
+        means = {name: _over_ranks(trainer, value, "mean") / self._batches for name, value in self._sums.items()}
         self._sums, self._batches = {}, 0
-        self.tokens += int(self._uncounted) * trainer.world_size
+        self.tokens += int(_over_ranks(trainer, self._uncounted, "sum"))
         self._uncounted = 0
         if not all(map(math.isfinite, means.values())):
             raise LabError(
@@ -113,6 +113,14 @@ class Journal(pl.Callback):
                 flat |= {f"{name}/{metric}": value for metric, value in scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics(flat, step=trainer.global_step)
+
+
+def _over_ranks(trainer: pl.Trainer, value: Tensor | int, how: str) -> float:
+    """Sum or mean of a number of each process of the run."""
+    if trainer.world_size == 1:
+        return float(value)
+    tensor = torch.as_tensor(value, dtype=torch.float64, device=trainer.strategy.root_device)
+    return float(trainer.strategy.reduce(tensor, reduce_op=how))
 
 
 class Progress(pl.Callback):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,21 +13,25 @@ from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from minilm_lab.corpora import build, held_out_batches, loader
+from minilm_lab.corpora.masking import Masking, masking_for
 from minilm_lab.errors import LabError
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import model_card, save_model
-from minilm_lab.models.stopping import StoppedModel, self_check
-from minilm_lab.models.student import Student, build_student
+from minilm_lab.models.student import Student
+from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
+from minilm_lab.probes.base import NoProbe, Probe
+from minilm_lab.probes.callback import Probing
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.attention import use_fastest_attention
 from minilm_lab.training.callbacks import HeldOut, Journal
 from minilm_lab.training.distiller import Distiller
-from minilm_lab.training.fit import fit, micro_batch, precision_of, uses_gpu
+from minilm_lab.training.fit import fit, precision_of, uses_gpu
 from minilm_lab.training.loggers import close, finish
+from minilm_lab.training.pair import load_pair
 from minilm_lab.training.settings import How, Optim, Scale
+from minilm_lab.training.stream import open_stream
 
 #: impl.teacher_precision -> the type of the teacher's weights; None: as the student computes.
 TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -41,35 +44,29 @@ class Distillation:
     teacher: Teacher
     student: Student
     objective: Objective
+    """Resolved for this pair."""
     corpus: Any
     optim: Optim
     scale: Scale
     seed: int
     how: How
+    probe: Probe = field(default_factory=NoProbe)
+    """What is measured of the student along the way; not part of what is computed."""
+    head: Path | None = None
+    """Folder of the teacher with a masked-LM head of the lab's training; None: the checkpoint's own, if it is read."""
 
     def train(self, folder: RunFolder) -> dict[str, Any]:
         """Distil (or, without an objective, initialise) and save the student; returns its part of the record."""
         transformers_logging.disable_progress_bar()
         cache = self.how.cache
         tokenizer = self.teacher.tokenizer(cache)
-        config = self.teacher.config(cache)
-        layer = self.teacher.distilled_layer(config)
-        teacher = self.teacher.body(cache, layers=layer)
-        if len(tokenizer) > teacher.config.vocab_size:
-            raise LabError(
-                f"the tokenizer of {self.teacher.name} has {len(tokenizer)} tokens, the model embeds "
-                f"{teacher.config.vocab_size}: they do not belong together"
-            )
-        student = build_student(self.student, teacher, layer, self.seed, config)
-        stopped = StoppedModel(teacher, layer)
-        self_check(teacher, stopped, teacher.config.vocab_size)
-        self_check(
-            student, StoppedModel(student, student.config.num_hidden_layers), student.config.vocab_size
+        teacher, student = load_pair(
+            self.teacher, self.student, self.objective, tokenizer, self.head, self.seed, cache
         )
-        facts = self._facts(student, teacher, layer)
+        facts = self._facts(student)
         own: dict[str, Any] = {"names": self.names(), **_size(student)}
         if self.objective.trains:
-            return own | self._distil(folder, student, stopped, tokenizer, facts)
+            return own | self._distil(folder, student, teacher, tokenizer, facts)
         self._save(folder, student, tokenizer, facts, [])
         return own
 
@@ -77,7 +74,7 @@ class Distillation:
         self,
         folder: RunFolder,
         student: PreTrainedModel,
-        teacher: StoppedModel,
+        teacher: Tapped,
         tokenizer: PreTrainedTokenizerBase,
         facts: dict[str, str],
     ) -> dict[str, Any]:
@@ -114,7 +111,8 @@ class Distillation:
         facts: dict[str, str],
         untrained: list[str],
     ) -> None:
-        card = model_card(folder.name, self._what_for_card(folder), facts, untrained)
+        head = self.objective.needs()[0].logits
+        card = model_card(folder.name, self._what_for_card(folder), facts, untrained, masked_lm=head)
         student.requires_grad_(True)
         save_model(folder.path / "student", student, tokenizer, card)
 
@@ -122,20 +120,12 @@ class Distillation:
         self,
         folder: RunFolder,
         student: PreTrainedModel,
-        teacher: StoppedModel,
+        teacher: Tapped,
         tokenizer: PreTrainedTokenizerBase,
         loggers: list[Logger],
     ) -> dict[str, Any]:
         how, scale = self.how, self.scale
-        micro = micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
-        blocks = build(
-            self.corpus,
-            tokenizer,
-            self._tokenizer_key(tokenizer),
-            length=scale.length,
-            hub=how.paths.hub,
-            cache=how.cache,
-        )
+        stream = open_stream(self.corpus, tokenizer, scale, self.seed, how, self._masking(tokenizer))
         precision = precision_of(how.impl, how.trainer.accelerator)
         use_fastest_attention(student, not uses_gpu(how.trainer.accelerator), precision, scale.length)
         if how.impl.checkpointing:
@@ -151,28 +141,17 @@ class Distillation:
             # Lightning cannot clip under fp16's loss scaling with a fused optimizer.
             fused=precision != "16-mixed",
             teacher_type=TYPES[how.impl.teacher_precision],
+            seed=self.seed,
         )
         journal = Journal(folder.metrics, how.trainer.log_every)
-
-        def batches(step: int, rank: int, world: int) -> Any:
-            return loader(
-                blocks,
-                seed=self.seed,
-                batch_size=micro,
-                first_sample=step * scale.batch_size,
-                rank=rank,
-                world_size=world,
-                workers=how.impl.workers,
-                pin_memory=torch.cuda.is_available(),
-            )
-
-        def held_out() -> Iterator[Any]:
-            return held_out_batches(blocks, micro, how.trainer.held_out_blocks)
-
-        measure = HeldOut(journal, held_out, how.trainer.held_out_every or max(1, scale.steps // 10))
+        measure = HeldOut(journal, stream.held_out, how.trainer.held_out_every or max(1, scale.steps // 10))
+        probing = None
+        if self.probe.measures:
+            splits = self.probe.load(how.paths.hub, how.cache)
+            probing = Probing(self.probe, splits, tokenizer, journal, scale.steps)
         fit(
             module,
-            batches,
+            stream.batches,
             steps=scale.steps,
             seed=self.seed,
             title=folder.name,
@@ -181,7 +160,7 @@ class Distillation:
             settings=how.trainer,
             loggers=loggers,
             journal=journal,
-            callbacks=[measure],
+            callbacks=[measure, probing] if probing else [measure],
         )
         return {
             "loss": journal.recent.get("loss"),
@@ -189,13 +168,15 @@ class Distillation:
             "tokens_seen": journal.tokens,
             "steps": scale.steps,
             "precision": precision,
-            "corpus": dataclasses.asdict(blocks.index),
+            "corpus": dataclasses.asdict(stream.blocks.index),
             "untrained": module.untrained,
+            **({"probe": {"first": probing.first, "last": probing.last}} if probing else {}),
         }
 
-    def _tokenizer_key(self, tokenizer: PreTrainedTokenizerBase) -> str:
-        rules = tokenizer.backend_tokenizer.to_str()
-        return hashlib.blake2b(rules.encode(), digest_size=16).hexdigest()
+    def _masking(self, tokenizer: PreTrainedTokenizerBase) -> Masking | None:
+        share = self.objective.masked_share
+        vocabulary = int(self.teacher.config(self.how.cache).vocab_size)
+        return masking_for(tokenizer, self.seed, share, vocabulary) if share else None
 
     def names(self) -> dict[str, str]:
         """Short names of the parts, for tables and dashboards."""
@@ -212,8 +193,9 @@ class Distillation:
         assert isinstance(what, dict)
         return {str(k): v for k, v in what.items()}
 
-    def _facts(self, student: PreTrainedModel, teacher: PreTrainedModel, layer: int) -> dict[str, str]:
+    def _facts(self, student: PreTrainedModel) -> dict[str, str]:
         size = _size(student)
+        layer = self.teacher.distilled_layer(self.teacher.config(self.how.cache))
         return {
             "teacher": f"{self.teacher.name}, layer {layer}",
             "student": f"{size['layers']} layers, hidden size {size['hidden_size']}, "
@@ -234,7 +216,7 @@ def _checkpoint_activations(student: PreTrainedModel) -> None:
 
 def _size(student: PreTrainedModel) -> dict[str, Any]:
     return {
-        "parameters": count_parameters(student),
+        "parameters": count_parameters(student.base_model),
         "layers": int(student.config.num_hidden_layers),
         "hidden_size": int(student.config.hidden_size),
     }

@@ -9,24 +9,25 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from minilm_lab.models.stopping import StoppedModel, unreached
-from minilm_lab.objectives.base import Objective
+from minilm_lab.models.tapped import Tapped
+from minilm_lab.models.taps import Seen
+from minilm_lab.objectives.base import Objective, Views
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.settings import Optim
 
 
 class Distiller(Optimised):
-    """Deep self-attention distillation: both models run up to Q, K, V of one layer each, and no further.
+    """Both models run as far as the objective reads them, and no further.
 
-    The teacher and the two stopped views are kept out of the module's registry: no checkpoint, optimizer,
-    `train()` or DDP broadcast ever sees them. What the loss cannot reach in the student is frozen, so weight
-    decay does not wear it down.
+    The teacher and the tapped views are kept out of the module's registry: no checkpoint, optimizer, `train()` or
+    DDP broadcast ever sees them. The objective's lifts are trained and checkpointed with the student. What the
+    loss cannot reach in the student is frozen, so weight decay does not wear it down.
     """
 
     def __init__(
         self,
         student: PreTrainedModel,
-        teacher: StoppedModel,
+        teacher: Tapped,
         objective: Objective,
         optim: Optim,
         steps: int,
@@ -35,23 +36,32 @@ class Distiller(Optimised):
         compile: bool = False,
         fused: bool = True,
         teacher_type: torch.dtype | None = None,
+        seed: int = 0,
     ) -> None:
+        """student: a body, or a masked-LM model where the objective reads logits; seed: of the lifts."""
         super().__init__(optim, steps, fused)
         self.student = student
         self.objective, self.backend = objective, backend
-        depth = int(student.config.num_hidden_layers)
-        stopped = StoppedModel(student, depth)
-        self.untrained = unreached(student, stopped)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.lifts = objective.lifts(student.config, teacher.model.config)
+        teacher.eval().requires_grad_(False)
+        # A tuple hides a module from nn.Module's registry.
+        self._hidden = (teacher, Tapped(student, objective.needs()[0]))
+        self._run: tuple[Any, Any] = self._hidden
+        self.teacher_type: torch.dtype | None = None
+        self.untrained = self._unreached()
         for name, parameter in student.named_parameters():
             parameter.requires_grad_(name not in set(self.untrained))
-        teacher.eval().requires_grad_(False)
         # None: float32 weights, autocast like the student. Else the teacher is in this type and not autocast.
         self.teacher_type = teacher_type
         if teacher_type is not None:
             teacher.to(teacher_type)
-        # A tuple hides a module from nn.Module's registry.
-        self._hidden = (teacher, stopped)
-        self._run = tuple(torch.compile(m, dynamic=False) if compile else m for m in self._hidden)
+        if compile:
+            self._run = (
+                torch.compile(self._hidden[0], dynamic=False),
+                torch.compile(self._hidden[1], dynamic=False),
+            )
 
     def on_fit_start(self) -> None:
         """Lightning moves only what it knows of: the teacher follows by hand."""
@@ -59,15 +69,50 @@ class Distiller(Optimised):
         teacher.to(self.device)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return {"loss": the sum, "loss_qq": …} for a batch of input_ids and mask (None: all tokens are real)."""
-        ids, mask = batch["input_ids"], batch["mask"]
-        teacher, student = self._run
-        own = nullcontext() if self.teacher_type is None else torch.autocast(ids.device.type, enabled=False)
-        with torch.no_grad(), own:
-            target = teacher(ids, mask)
-        terms = self.objective.losses(student(ids, mask), target, mask, self.backend)
+        """Return {"loss": the sum, "loss_qq": …} for a batch of corpora.batches (see Batch)."""
+        ids, mask, masked = batch["input_ids"], batch["mask"], batch["masked"]
+        _, student = self._run
+        views = Views(
+            student=student(ids, mask, masked),
+            teacher=self._teach(ids, mask, masked),
+            mask=mask,
+            labels=batch["labels"],
+            lifts=self.lifts,
+            backend=self.backend,
+        )
+        terms = self.objective.losses(views)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    @torch.no_grad()
+    def _teach(self, ids: Tensor, mask: Tensor | None, masked: Tensor | None) -> Seen:
+        teacher, _ = self._run
+        own = nullcontext() if self.teacher_type is None else torch.autocast(ids.device.type, enabled=False)
+        with own:
+            seen: Seen = teacher(ids, mask, masked)
+        return seen
 
     def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Tensor]:
         """One micro-batch."""
         return self.losses(batch)
+
+    def _unreached(self) -> list[str]:
+        """Names of the student's parameters that the loss has no gradient for; they stay as initialised.
+
+        Found by asking: one backward pass on two short samples. The teacher sees other tokens than the student,
+        so that a student which equals its teacher has a gradient too.
+        """
+        vocabulary = int(self.student.config.vocab_size)
+        ids = torch.arange(16).reshape(2, 8) * 7919 % max(vocabulary - 8, 1) + 5
+        ids = ids % vocabulary
+        masked, labels = None, None
+        if self.objective.masked_share:
+            masked, labels = torch.tensor([1, 3, 9, 12]), torch.tensor([6, 7, 8, 9]) % vocabulary
+        _, student = self._hidden
+        views = Views(
+            student(ids, None, masked), self._teach(ids.flip(1), None, masked), None, labels, self.lifts
+        )
+        torch.stack(list(self.objective.losses(views).values())).sum().backward()
+        parameters = dict(self.student.named_parameters())
+        names = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
+        self.zero_grad()
+        return names

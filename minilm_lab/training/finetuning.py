@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from minilm_lab.models import sources
@@ -18,10 +16,9 @@ from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import save_model
 from minilm_lab.runs.files import write_atomically
 from minilm_lab.runs.folder import RunFolder
-from minilm_lab.tasks import metrics
-from minilm_lab.tasks.base import Examples, Splits, Task
+from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
 from minilm_lab.tasks.batching import batches_per_epoch, eval_batches, loader
-from minilm_lab.tasks.features import Features, featurize
+from minilm_lab.tasks.features import Features
 from minilm_lab.training.attention import use_fastest_attention
 from minilm_lab.training.callbacks import Journal
 from minilm_lab.training.finetuner import Finetuner
@@ -34,12 +31,15 @@ EVALUATION = 4
 
 
 class Evaluate(pl.Callback):
-    """Scores the dev split after each epoch; keeps the outputs (and the weights) of the epoch that counts."""
+    """Scores the dev split after each epoch; keeps the predictions (and the weights) of the epoch that counts.
+
+    The other splits are predicted with that epoch alone: nothing is ever chosen on them.
+    """
 
     def __init__(
-        self, job: Finetuning, dev: Features, examples: Examples, journal: Journal, every: int
+        self, job: Finetuning, splits: dict[str, tuple[Examples, Features]], journal: Journal, every: int
     ) -> None:
-        self.job, self.dev, self.examples, self.journal, self.every = job, dev, examples, journal, every
+        self.job, self.splits, self.journal, self.every = job, splits, journal, every
         self.history: list[dict[str, float]] = []
         self.kept: dict[str, Any] = {}
         self.measured = 0
@@ -59,19 +59,29 @@ class Evaluate(pl.Callback):
             return
         self.measured = step
         assert isinstance(module, Finetuner)
-        batches = eval_batches(self.dev, EVALUATION * self.job.tune.batch_size)
-        with trainer.precision_plugin.forward_context():
-            outputs = module.predict(batches, len(self.dev))
-        task = self.job.task
-        scores = metrics.score(task, task.predictions(outputs.numpy()), self.examples.references)
-        self.history.append(scores)
-        self.journal.write(trainer, {"epoch": step // self.every, "dev": scores})
-        better = not self.kept or scores[task.score] > self.kept["scores"][task.score]
-        if self.job.tune.select == "last" or better:
-            self.kept = {"epoch": step // self.every, "scores": scores, "outputs": outputs}
-            if self.job.tune.save_model:
+        job, epoch = self.job, step // self.every
+        outcomes = {"dev": self._judge(trainer, module, "dev")}
+        dev = _plain(outcomes["dev"].scores)
+        self.history.append(dev)
+        counts = step >= trainer.max_steps
+        if job.tune.select == "best":
+            counts = not self.kept or dev[job.task.score] > self.kept["dev"][job.task.score]
+        if counts:
+            outcomes |= {name: self._judge(trainer, module, name) for name in self.splits if name != "dev"}
+        scored = {name: outcome.scores for name, outcome in outcomes.items() if outcome.scores}
+        self.journal.write(trainer, {"epoch": epoch, **scored})
+        if counts:
+            self.kept = {"epoch": epoch, "dev": dev, **job.product(outcomes)}
+            if job.tune.save_model:
                 weights = module.model.state_dict()
                 self.kept["weights"] = {k: v.detach().cpu().clone() for k, v in weights.items()}
+
+    def _judge(self, trainer: pl.Trainer, module: Finetuner, split: str) -> Outcome:
+        examples, features = self.splits[split]
+        batches = eval_batches(features, EVALUATION * self.job.tune.batch_size)
+        with trainer.precision_plugin.forward_context():
+            outputs = module.predict(batches, len(features))
+        return self.job.task.judge(outputs, examples, features, split)
 
 
 @dataclass(frozen=True)
@@ -91,26 +101,33 @@ class Finetuning:
     how: How
 
     def train(self, folder: RunFolder) -> dict[str, Any]:
-        """Fine-tune, save the dev predictions (predictions.jsonl) and return its part of the record."""
+        """Fine-tune, save the predictions (predictions.jsonl is dev's) and return its part of the record."""
         transformers_logging.disable_progress_bar()
-        how, tune = self.how, self.tune
+        how, tune, task = self.how, self.tune, self.task
         tokenizer = sources.load_tokenizer(self.source, self.revision, "source")
-        train = featurize(self.splits.train, tokenizer, length=self.task.length)
-        dev = featurize(self.splits.dev, tokenizer, length=self.task.length)
-        model = self._model()
+        train = task.featurize(self.splits.train, tokenizer, training=True)
+        judged = {
+            name: (examples, task.featurize(examples, tokenizer, training=False))
+            for name, examples in {"dev": self.splits.dev, **self.splits.extra}.items()
+        }
+        head = task.head(self.splits)
+        # A new head starts at random: from tune.seed, whatever ran before in this process.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(tune.seed)
+            model = head.load(self.source, self.revision).train()
         per_epoch = batches_per_epoch(len(train), tune.batch_size)
         steps = per_epoch * self.epochs
         precision = precision_of(how.impl, how.trainer.accelerator)
-        use_fastest_attention(model, not uses_gpu(how.trainer.accelerator), precision, self.task.length)
-        module = Finetuner(model, self.task.kind, tune, steps, fused=precision != "16-mixed")
+        use_fastest_attention(model, not uses_gpu(how.trainer.accelerator), precision, task.length)
+        module = Finetuner(model, head, tune, steps, fused=precision != "16-mixed")
         journal = Journal(folder.metrics, how.trainer.log_every)
-        evaluate = Evaluate(self, dev, self.splits.dev, journal, per_epoch)
+        evaluate = Evaluate(self, judged, journal, per_epoch)
         about = {
             "identity": folder.identity,
             "command": "finetune",
             "name": folder.name,
             "experiment": how.experiment,
-            "config": {"task": self.task.name, **self.names, "origin": self.origin, "seed": tune.seed},
+            "config": {"task": task.name, **self.names, "origin": self.origin, "seed": tune.seed},
         }
         micro = micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
 
@@ -146,22 +163,25 @@ class Finetuning:
             finish(loggers, summary, used=self.origin["run"])
         finally:
             close()
-        self._save_predictions(folder.path, evaluate.kept["outputs"])
+        for name, text in evaluate.kept["files"].items():
+            write_atomically(folder.path / name, text.encode())
         if tune.save_model:
             model.load_state_dict(evaluate.kept["weights"])
             save_model(folder.path / "model", model, tokenizer)
         body = getattr(model, model.base_model_prefix)
         return {
-            "names": {**self.names, "task": self.task.name},
+            "names": {**self.names, "task": task.name},
             "source": self.origin,
             "scores": scores,
-            "score": {"name": self.task.score, "value": scores[self.task.score]},
-            "definitions": {name: metrics.DEFINITIONS[name] for name in self.task.metrics},
+            "score": {"name": task.score, "value": scores[task.score]},
+            "definitions": task.definitions(scores),
             "selection": f"epoch {evaluate.kept['epoch']} of {self.epochs}"
             + (" (best on dev)" if tune.select == "best" else " (last)"),
             "history": evaluate.history,
             "data_note": self.splits.data_note,
-            "examples": {"train": len(self.splits.train), "dev": len(self.splits.dev)},
+            "details": evaluate.kept["details"],
+            "examples": {"train": len(self.splits.train)}
+            | {name: len(examples) for name, (examples, _) in judged.items()},
             "tokens_seen": journal.tokens,
             "precision": precision,
             "parameters": count_parameters(body),
@@ -169,18 +189,23 @@ class Finetuning:
             "hidden_size": int(model.config.hidden_size),
         }
 
-    def _model(self) -> PreTrainedModel:
-        # The head starts at random: from tune.seed, whatever ran before in this process.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.tune.seed)
-            outputs = self.splits.num_outputs
-            return sources.load_classifier(self.source, self.revision, "source", outputs).train()
+    def product(self, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+        """What the record and the folder keep of one epoch: scores, details and files, as plain values."""
+        extra = {
+            name: outcome.scores for name, outcome in outcomes.items() if name != "dev" and outcome.scores
+        }
+        files: dict[str, str] = {}
+        for split, outcome in outcomes.items():
+            name = "predictions.jsonl" if split == "dev" else f"predictions_{split}.jsonl"
+            files[name] = "".join(json.dumps(row) + "\n" for row in outcome.rows)
+            files |= outcome.files
+        return {
+            "scores": _plain(self.task.combine(outcomes["dev"].scores, extra)),
+            "details": {name: outcome.facts for name, outcome in outcomes.items() if outcome.facts},
+            "files": files,
+        }
 
-    def _save_predictions(self, folder: Path, outputs: Tensor) -> None:
-        dev = self.splits.dev
-        predictions = self.task.predictions(outputs.numpy())
-        lines = [
-            json.dumps({"id": i, "prediction": float(p), "reference": float(r), "outputs": o})
-            for i, p, r, o in zip(dev.ids, predictions, dev.references, outputs.tolist(), strict=True)
-        ]
-        write_atomically(folder / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+
+def _plain(scores: Mapping[str, float]) -> dict[str, float]:
+    # Checkpoints hold plain numbers: they are read without running code.
+    return {name: float(value) for name, value in scores.items()}

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.strategies import StrategyRegistry
 
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.relations.api import available_backends
 from minilm_lab.runs import metrics
 from minilm_lab.runs.folder import seconds_before
+from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower
 from minilm_lab.training.callbacks import Journal, Progress, RandomnessByStep
 from minilm_lab.training.checkpoints import (
     AtomicCheckpointIO,
@@ -120,8 +125,9 @@ def fit(
         torch.set_num_threads(impl.threads)
     checkpoints = folder / "checkpoints"
     resume = newest_whole(checkpoints)
-    metrics.rewind(folder / "metrics.jsonl", step_of(resume) if resume else -1)
-    if resume:
+    if not is_follower():
+        metrics.rewind(folder / "metrics.jsonl", step_of(resume) if resume else -1)
+    if resume and not is_follower():
         log.info("resuming %s from step %d of %d", folder.name, step_of(resume), steps)
     began, before = time.monotonic(), seconds_before(checkpoints) if resume else 0.0
     # A checkpoint must fall on a written line, where no sums are pending.
@@ -155,12 +161,37 @@ def fit(
             "ignore", module="pytorch_lightning|lightning_fabric|torch.optim.lr_scheduler"
         )
         try:
-            trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
+            with _for_followers(folder, settings):
+                trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
         except SystemExit as error:
             # Lightning ends the process after Ctrl-C or SIGTERM; the record and the exit code are ours.
             raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}") from error
     if trainer.interrupted or trainer.global_step < steps:
         raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}")
+    if not trainer.is_global_zero:
+        raise Followed
+
+
+@contextmanager
+def _for_followers(folder: Path, settings: TrainerSettings) -> Iterator[None]:
+    """Make Lightning start the other processes of this run with this job's own command line.
+
+    It copies sys.argv, which in a multirun or a table is that of all the jobs; and a follower must know which run of
+    them it was started for.
+    """
+    if settings.devices == 1 or is_follower():
+        yield
+        return
+    argv, module = sys.argv, Path(__file__).parents[1] / "__main__.py"
+    command = argv[0].split()[-1]
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else argv[1:]
+    sys.argv = [str(module), command, *words]
+    os.environ[FOLLOWS] = folder.name.rpartition("-")[2]
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        del os.environ[FOLLOWS]
 
 
 def _quiet_trainer(**settings: Any) -> pl.Trainer:

@@ -11,6 +11,8 @@ from typing import Any, Optional
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
+from minilm_lab.runs.ranks import is_follower
+
 log = logging.getLogger(__name__)
 _told = False
 
@@ -53,7 +55,7 @@ class Wandb:
         """
         # WANDB_MODE, when set, decides; else online only with a login.
         mode = None if os.environ.get("WANDB_MODE") else ("online" if _logged_in() else "offline")
-        if mode == "offline":
+        if mode == "offline" and not is_follower():
             _say_once(folder)
         extra: dict[str, Any] = {"mode": mode} if mode else {}
         return [

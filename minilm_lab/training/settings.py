@@ -77,6 +77,29 @@ class Tune(Optim):
 
 
 @dataclass
+class Head:
+    """Training of a masked-LM head on the frozen teacher (corpus, batch and length are those of distillation)."""
+
+    train: bool = False
+    """Whether objectives that read the teacher's logits get a head trained here, not the checkpoint's."""
+    steps: Optional[int] = None
+    """Optimizer steps; null = scale.steps."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    warmup: float = 0.05
+    """Share of the steps in which the rate rises."""
+    mask_probability: float = 0.15
+    """Share of the tokens that are hidden."""
+
+    def __post_init__(self) -> None:
+        _positive("head", self, "steps", "lr")
+        if not 0 <= self.warmup < 1:
+            raise LabError(f"head.warmup={self.warmup} is a share of the steps: give 0 <= warmup < 1")
+        if not 0 < self.mask_probability < 1:
+            raise LabError(f"head.mask_probability={self.mask_probability} must be between 0 and 1")
+
+
+@dataclass
 class Scale:
     """How much: one experiment runs as demo, laptop, gpu or paper."""
 

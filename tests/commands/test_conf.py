@@ -15,7 +15,10 @@ from minilm_lab.commands.composing import compose_command, conf_folder
 GROUPS = (
     "teacher",
     "student",
+    "assistant",
     "objective",
+    "head",
+    "probe",
     "corpus",
     "task",
     "optim",

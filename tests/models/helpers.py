@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from torch import Tensor
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 100,
@@ -18,6 +27,22 @@ SHAPE: dict[str, Any] = {
     "intermediate_size": 96,
     "max_position_embeddings": 64,
 }
+#: Where the library keeps query, key and value (or the one map of all three) of layer {}: written out here, not
+#: taken from the lab's own table.
+MAPS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("bert", "roberta", "xlm-roberta", "electra"),
+        tuple(f"encoder.layer.{{}}.attention.self.{name}" for name in ("query", "key", "value")),
+    ),
+    "mpnet": tuple(f"encoder.layer.{{}}.attention.attn.{name}" for name in "qkv"),
+    "distilbert": tuple(f"transformer.layer.{{}}.attention.{name}_lin" for name in "qkv"),
+    "deberta-v2": tuple(f"encoder.layer.{{}}.attention.self.{n}_proj" for n in ("query", "key", "value")),
+    "modernbert": ("layers.{}.attn.Wqkv",),
+    "gpt2": ("h.{}.attn.c_attn",),
+    **dict.fromkeys(
+        ("llama", "qwen2", "qwen3"), tuple(f"layers.{{}}.self_attn.{name}_proj" for name in "qkv")
+    ),
+}
 #: name -> (model_type, settings beside SHAPE).
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("bert", {}),
@@ -25,13 +50,56 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
     "electra": ("electra", {"embedding_size": 24}),
     "electra-narrow-embeddings": ("electra", {"embedding_size": 16}),
+    "distilbert": ("distilbert", {"hidden_dim": 96}),
     "mpnet": ("mpnet", {"pad_token_id": 1}),
+    "albert": ("albert", {"embedding_size": 16}),
+    "albert-two-groups": ("albert", {"embedding_size": 16, "num_hidden_groups": 2}),
+    "deberta-v3": (
+        "deberta-v2",
+        {
+            "relative_attention": True,
+            "position_biased_input": False,
+            "pos_att_type": "p2c|c2p",
+            "share_att_key": True,
+            "position_buckets": 4,
+            "norm_rel_ebd": "layer_norm",
+            "legacy": False,
+        },
+    ),
+    "deberta-v2-convolution": (
+        "deberta-v2",
+        {
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "type_vocab_size": 2,
+            "conv_kernel_size": 3,
+        },
+    ),
+    "modernbert": (
+        "modernbert",
+        {"pad_token_id": 0, "local_attention": 6, "global_attn_every_n_layers": 2, "intermediate_size": 36},
+    ),
+    "gpt2": ("gpt2", {"pad_token_id": 0, "n_inner": 96}),
+    "gpt2-scaled-by-layer": ("gpt2", {"pad_token_id": 0, "scale_attn_by_inverse_layer_idx": True}),
+    "llama": ("llama", {"pad_token_id": 0, "num_attention_heads": 4, "num_key_value_heads": 2}),
+    "qwen2": (
+        "qwen2",
+        {
+            "pad_token_id": 0,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "use_sliding_window": True,
+            "sliding_window": 4,
+            "max_window_layers": 1,
+        },
+    ),
+    "qwen3": (
+        "qwen3",
+        {"pad_token_id": 0, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 12},
+    ),
 }
-#: Where the library keeps query, key and value: written out here, not taken from the lab's own table.
-MAPS: dict[str, tuple[str, str, str]] = {
-    "bert": tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
-    "mpnet": tuple(f"attention.attn.{name}" for name in ("q", "k", "v")),
-}  # type: ignore[assignment]
+#: Hidden size of a student narrower than the 24 of SHAPE, which the family's heads divide.
+NARROW = {name: 16 if "num_attention_heads" in settings else 12 for name, (_, settings) in FAMILIES.items()}
 
 
 def config_of(family: str, **changes: Any) -> PretrainedConfig:
@@ -41,12 +109,30 @@ def config_of(family: str, **changes: Any) -> PretrainedConfig:
 
 def body_of(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     """A body whose parameters, biases too, are drawn with a wide spread."""
-    body = AutoModel.from_config(config_of(family, **changes))
+    return drawn(AutoModel.from_config(config_of(family, **changes)), seed).eval()
+
+
+def masked_lm_of(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """The same with a masked-LM head."""
+    return drawn(AutoModelForMaskedLM.from_config(config_of(family, **changes)), seed).eval()
+
+
+def drawn(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """Every parameter with a wide spread, around 1 for the weights of normalisations and 0 for all else."""
     generator = torch.Generator().manual_seed(seed)
+    norms = {id(m.weight) for m in model.modules() if "Norm" in type(m).__name__}
     with torch.no_grad():
-        for name, parameter in body.named_parameters():
-            parameter.normal_(mean=float("LayerNorm.weight" in name), std=0.3, generator=generator)
-    return body.eval()
+        for parameter in model.parameters():
+            parameter.normal_(mean=float(id(parameter) in norms), std=0.3, generator=generator)
+    return model
+
+
+def layers_of(body: PreTrainedModel) -> list[nn.Module]:
+    """The layers, found without the lab's own table; ALBERT's groups."""
+    return max(
+        (m for m in body.modules() if isinstance(m, nn.ModuleList)),
+        key=lambda m: sum(1 for _ in m.parameters()),
+    )
 
 
 def tokenizer_of(family: str = "bert", words: int = 90) -> PreTrainedTokenizerFast:
@@ -95,18 +181,47 @@ def batch(body: PreTrainedModel, padding: str) -> tuple[Tensor, Tensor | None]:
     return ids.masked_fill(~mask, int(body.config.pad_token_id)), mask
 
 
-def library_projections(body: PreTrainedModel, layer: int, ids: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """Q, K, V of `layer` (from 1) as the library's own complete forward computes them."""
-    maps = MAPS["mpnet" if body.config.model_type == "mpnet" else "bert"]
-    seen: list[Tensor] = []
-    hooks = [
-        body.get_submodule(f"encoder.layer.{layer - 1}.{name}").register_forward_hook(
-            lambda _module, _inputs, output: seen.append(output)
+@dataclass
+class Library:
+    """What the library's own complete forward shows, with its plain attention."""
+
+    hidden: tuple[Tensor, ...]
+    """By layer, 0 = the embeddings."""
+    attentions: tuple[Tensor, ...]
+    """Of layer 1 first."""
+    projections: list[tuple[Tensor, ...]]
+    """Query, key, value; of layer 1 first."""
+    logits: Tensor | None
+
+
+def library(model: PreTrainedModel, ids: Tensor, mask: Tensor | None, copied: bool = True) -> Library:
+    """Run `model` (a copy of it, so that no hook stays) from end to end."""
+    model = copy.deepcopy(model) if copied else model
+    model.set_attn_implementation("eager")
+    body, config = model.base_model, model.config
+    seen: dict[str, list[Tensor]] = {}
+    names: list[list[str]] = []
+    for layer in range(config.num_hidden_layers):
+        if config.model_type == "albert":
+            group = layer * config.num_hidden_groups // config.num_hidden_layers
+            path = f"encoder.albert_layer_groups.{group}.albert_layers.0.attention"
+            names.append([f"{path}.{name}" for name in ("query", "key", "value")])
+        else:
+            names.append([name.format(layer) for name in MAPS[config.model_type]])
+    for name in {name for layer in names for name in layer}:
+        body.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: seen.setdefault(name, []).append(output)
         )
-        for name in maps
-    ]
-    body(input_ids=ids, attention_mask=None if mask is None else mask.long())
-    for hook in hooks:
-        hook.remove()
-    assert len(seen) == 3
-    return seen
+    settings = {"use_cache": False} if config.model_type in ("gpt2", "llama", "qwen2", "qwen3") else {}
+    out = model(
+        input_ids=ids,
+        attention_mask=None if mask is None else mask.long(),
+        output_hidden_states=True,
+        output_attentions=True,
+        **settings,
+    )
+    projections = []
+    for layer in names:
+        made = [seen[name].pop(0) for name in layer]
+        projections.append(tuple(made if len(made) == 3 else made[0].chunk(3, dim=-1)))
+    return Library(out.hidden_states, out.attentions, projections, getattr(out, "logits", None))

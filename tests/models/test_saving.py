@@ -15,11 +15,11 @@ from minilm_lab.errors import LabError
 from minilm_lab.models.saving import add_score, model_card, save_model
 from minilm_lab.models.student import Student, build_student
 
-from .helpers import FAMILIES, body_of, tokenizer_of
+from .helpers import FAMILIES, NARROW, body_of, config_of, tokenizer_of
 
 
 def _student(family: str = "bert", dropout: float | None = None):
-    shape = Student("s", layers=2, width_ratio=0.5, ffn_size=40, dropout=dropout)
+    shape = Student("s", layers=2, hidden_size=NARROW[family], ffn_size=40, dropout=dropout)
     return build_student(shape, body_of(family), 3, seed=0)
 
 
@@ -41,11 +41,17 @@ def test_a_saved_student_loads_bitwise(family: str, tmp_path: Path) -> None:
     ours, theirs = (m.eval()(**inputs).last_hidden_state for m in (student, loaded))
     assert torch.equal(ours, theirs)
     config = json.loads((folder / "config.json").read_text())
-    shape = {n: config[n] for n in ("num_hidden_layers", "hidden_size", "intermediate_size")}
-    assert shape == {"num_hidden_layers": 2, "hidden_size": 12, "intermediate_size": 40}
+    names = {
+        "distilbert": ("n_layers", "dim", "hidden_dim"),
+        "gpt2": ("n_layer", "n_embd", "n_inner"),
+    }.get(loaded.config.model_type, ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    assert [config[name] for name in names] == [2, NARROW[family], 40]
     # Distilled without dropout, fine-tuned with the teacher's.
-    assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0.1, 0.1)
-    assert {m.p for m in loaded.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+    drops = [{m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} for model in (student, loaded)]
+    usual = {
+        m.p for m in AutoModel.from_config(config_of(family)).modules() if isinstance(m, torch.nn.Dropout)
+    }
+    assert drops[1] == usual and drops[0] <= {0.0}
     assert (folder / "model.safetensors").is_file()
     assert [p.name for p in tmp_path.iterdir()] == ["student"]
 

@@ -70,7 +70,7 @@ def test_a_backend_that_the_device_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_names() -> None:
     assert BACKENDS == ("auto", "reference", "blockwise", "triton")
-    assert sorted(minilm_lab.relations.__all__) == ["BACKENDS", "relation_kl", "relation_kls"]
+    assert sorted(minilm_lab.relations.__all__) == ["BACKENDS", "attention_kl", "relation_kl", "relation_kls"]
 
 
 @pytest.mark.parametrize("backend", ["auto", *RUNNING])

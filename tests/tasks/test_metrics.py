@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.hub import HubTask
-from minilm_lab.tasks.metrics import DEFINITIONS, check, score
+from minilm_lab.tasks.metrics import DEFINITIONS, check, score, score_groups
 
 CLASS_METRICS = ["accuracy", "f1", "f1_macro", "matthews"]
 VALUE_METRICS = ["pearson", "spearman", "sign_accuracy"]
@@ -110,3 +110,16 @@ def test_every_metric_has_a_definition_and_fits_one_kind_of_prediction():
             check(name, "value" if name in CLASS_METRICS else "class")
     with pytest.raises(LabError, match="Did you mean 'spearman'"):
         check("spearmann", "value")
+
+
+def test_groups_are_scored_apart_and_averaged_with_equal_weight():
+    predictions, references = np.asarray([1, 1, 0, 1, 0, 0]), [1, 0, 0, 0, 1, 1]
+    groups = ["fr", "fr", "fr", "fr", "de", "de"]  # 2 of 4 right; 0 of 2
+    got = score_groups(CLASSES, predictions, references, groups)
+    assert got["accuracy_fr"] == 50.0 and got["accuracy_de"] == 0.0
+    assert got["accuracy"] == 25.0, "the mean of the groups, not the share of all examples"
+    for metric in CLASS_METRICS:
+        assert got[metric] == pytest.approx((got[f"{metric}_fr"] + got[f"{metric}_de"]) / 2)
+    own = score(CLASSES, predictions[:4], references[:4])
+    assert {name: got[f"{name}_fr"] for name in CLASS_METRICS} == own
+    assert score_groups(CLASSES, predictions, references, None) == score(CLASSES, predictions, references)

@@ -15,12 +15,13 @@ from transformers import AutoModel
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.distill import distill, plan
-from minilm_lab.corpora import build, held_out_batches
+from minilm_lab.corpora import held_out_batches
 from minilm_lab.models.student import build_student
 from minilm_lab.training import distillation
 from minilm_lab.training.distiller import Distiller
 from minilm_lab.training.optimizer import configure
 from minilm_lab.training.settings import Optim
+from minilm_lab.training.stream import open_stream
 
 from .helpers import column, record
 
@@ -188,9 +189,7 @@ def test_the_held_out_losses_are_those_of_the_saved_models(tiny: list[str], tiny
     job = ready.job
     teacher = AutoModel.from_pretrained(tiny_teacher).eval()
     tokenizer = job.teacher.tokenizer(job.how.cache)
-    blocks = build(
-        job.corpus, tokenizer, job._tokenizer_key(tokenizer), length=16, hub=None, cache=job.how.cache
-    )
+    blocks = open_stream(job.corpus, tokenizer, job.scale, 0, job.how).blocks
     ids = torch.cat([batch["input_ids"] for batch in held_out_batches(blocks, 8, 256)])
     assert len(ids) == len(blocks.held_out) > 0
     target = projections(teacher, 3, ids)

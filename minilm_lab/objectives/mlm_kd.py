@@ -1,0 +1,73 @@
+"""MLM-KD: the teacher's masked-LM predictions as soft labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from minilm_lab.models.taps import Needs
+from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.predictions import (
+    check_masked_lm,
+    check_share,
+    check_temperature,
+    check_vocabulary,
+    check_weights,
+    soft_labels,
+    true_tokens,
+)
+
+
+@dataclass
+class MLMKDObjective(Objective):
+    """soft_weight · T² KL(teacher ‖ student) + hard_weight · cross-entropy, at the masked positions.
+
+    The baseline "MLM-KD (soft label)" of MiniLM's Table 3 (arXiv 2002.10957): "soft target probabilities for MLM
+    predictions", without a hard loss; the paper states no temperature. The loss is Hinton et al.'s (arXiv 1503.02531).
+    """
+
+    temperature: float = 1.0
+    """T: divides the logits of both models."""
+    soft_weight: float = 1.0
+    """Weight of the teacher's predictions."""
+    hard_weight: float = 0.0
+    """Weight of the true tokens."""
+    mask_probability: float = 0.15
+    """Share of the tokens that are hidden."""
+
+    def __post_init__(self) -> None:
+        check_share(self.mask_probability)
+        check_temperature(self.temperature)
+        check_weights(soft_weight=self.soft_weight, hard_weight=self.hard_weight)
+
+    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
+        """Refuse models without a masked-LM head, or of different vocabularies."""
+        check_masked_lm(student, teacher)
+        check_vocabulary(student, teacher)
+
+    def needs(self) -> tuple[Needs, Needs]:
+        """The predictions of both models; of the student alone without a soft loss."""
+        return Needs(logits=True), Needs(logits=self.soft_weight > 0)
+
+    @property
+    def masked_share(self) -> float:
+        """mask_probability."""
+        return self.mask_probability
+
+    def losses(self, views: Views) -> dict[str, Tensor]:
+        """loss_soft and loss_mlm; a term of weight 0 is left out."""
+        ours, theirs = views.student.logits, views.teacher.logits
+        assert ours is not None and views.labels is not None
+        terms: dict[str, Tensor] = {}
+        if self.soft_weight:
+            assert theirs is not None
+            terms["loss_soft"] = self.soft_weight * soft_labels(ours, theirs, self.temperature)
+        if self.hard_weight:
+            terms["loss_mlm"] = self.hard_weight * true_tokens(ours, views.labels)
+        return terms
+
+    def label(self) -> str:
+        """mlm_kd."""
+        return "mlm_kd"

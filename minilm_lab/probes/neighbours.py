@@ -1,0 +1,64 @@
+"""How often the k nearest training texts, by the cosine of their embeddings, vote for the right class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from minilm_lab.errors import LabError
+from minilm_lab.probes.base import TaskProbe
+from minilm_lab.probes.embedding import embed
+from minilm_lab.tasks import holdout
+from minilm_lab.tasks.base import Examples, Splits
+
+
+@dataclass
+class NeighboursProbe(TaskProbe):
+    """Accuracy of k nearest neighbours on a classification; a pair is embedded as one text, as the model reads it."""
+
+    #: How many neighbours vote; of classes with equally many votes the first wins.
+    k: int = 10
+    #: Training texts to choose neighbours from (the first by a hash of their text); all, where there are fewer.
+    train_examples: int = 1000
+    #: Dev texts to classify, likewise.
+    dev_examples: int = 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("k", "train_examples", "dev_examples"):
+            if getattr(self, name) < 1:
+                raise LabError(f"probe.{name}={getattr(self, name)} must be at least 1.")
+        if self._task.kind != "classification":
+            raise LabError(
+                f"probe.task={self._task.name}: neighbours vote for classes; give a classification."
+            )
+
+    def load(self, hub: str | None, cache: Path) -> Splits:
+        """As many examples of the task as are used; LabError when they are fewer than `k`."""
+        splits = super().load(hub, cache)
+        train = _first(splits.train, self.train_examples)
+        if self.k > len(train):
+            raise LabError(f"probe.k={self.k} is more than the {len(train)} training texts.")
+        return replace(splits, train=train, dev=_first(splits.dev, self.dev_examples), extra={})
+
+    def measure(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Splits
+    ) -> dict[str, float]:
+        """{"<task>_knn_accuracy": …}."""
+        both = [*splits.train.texts, *splits.dev.texts]
+        rows = embed(
+            model, tokenizer, both, length=self.length, batch_size=self.batch_size, layer=self.layer
+        ).numpy()
+        known, asked = rows[: len(splits.train)], rows[len(splits.train) :]
+        voters = KNeighborsClassifier(self.k, metric="cosine", algorithm="brute")
+        guessed = voters.fit(known, splits.train.labels).predict(asked)
+        right = float(np.mean(guessed == np.asarray(splits.dev.labels)))
+        return {f"{self._task.name}_knn_accuracy": 100.0 * right}
+
+
+def _first(examples: Examples, count: int) -> Examples:
+    return holdout.first(examples, min(count, len(examples)), "probe.train_examples")

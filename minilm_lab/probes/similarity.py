@@ -1,0 +1,49 @@
+"""How well the cosine of two sentences' embeddings ranks pairs by similarity (STS-B, Cer et al. 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.stats import spearmanr
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from minilm_lab.errors import LabError
+from minilm_lab.probes.base import TaskProbe
+from minilm_lab.probes.embedding import cosine, embed
+from minilm_lab.tasks.base import Splits
+
+
+@dataclass
+class SimilarityProbe(TaskProbe):
+    """100 × Spearman rank correlation of cosine and rating, on the dev split of a regression of pairs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self._task.kind != "regression":
+            raise LabError(
+                f"probe.task={self._task.name}: similarity needs pairs with numbers (a regression), such as stsb."
+            )
+
+    def load(self, hub: str | None, cache: Path) -> Splits:
+        """The examples of the task; LabError when they are not pairs."""
+        splits = super().load(hub, cache)
+        if any(second is None for _, second in splits.dev.texts):
+            raise LabError(
+                f"probe.task={self._task.name} has single texts; similarity needs pairs, such as stsb."
+            )
+        return splits
+
+    def measure(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Splits
+    ) -> dict[str, float]:
+        """{"<task>_spearman": …}; 0 where all cosines are equal."""
+        pairs = splits.dev.texts
+        sides = [(first, None) for first, _ in pairs] + [(second or "", None) for _, second in pairs]
+        rows = embed(
+            model, tokenizer, sides, length=self.length, batch_size=self.batch_size, layer=self.layer
+        )
+        similar = cosine(rows[: len(pairs)], rows[len(pairs) :])
+        constant = bool((similar == similar[0]).all())
+        found = 0.0 if constant else float(spearmanr(similar, splits.dev.references).statistic)
+        return {f"{self._task.name}_spearman": 100.0 * found}

@@ -1,0 +1,284 @@
+"""Extractive question answering: SQuAD 1.1 and 2.0, and any data in their format."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from omegaconf import MISSING
+
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.tasks import holdout, qa_scores
+from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
+from minilm_lab.tasks.notes import data_note
+from minilm_lab.tasks.qa_data import questions, read_split
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from minilm_lab.tasks.features import Features
+    from minilm_lab.tasks.span_answers import Answer
+
+log = logging.getLogger(__name__)
+
+#: Tokens of a window that are neither question nor context, at most (<s> … </s></s> … </s>), and the room for a
+#: context that makes sense.
+SPECIALS, ROOM = 4, 16
+
+_TUNED = "; answered unless the null odds exceed a threshold TUNED ON DEV for the best F1"
+_OF_ANSWERABLE, _OF_UNANSWERABLE = "; questions that have an answer", "; questions that have none"
+
+
+@dataclass
+class SpanTask(Task):
+    """Answer a question with a piece of its context, or (``unanswerable``) with nothing."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("span",)
+    elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path"}
+
+    kind: str = "span"
+    length: int = 384
+    metrics: list[str] = field(default_factory=lambda: ["f1", "exact_match"])
+    score: str = "f1"
+    #: Hub id, a folder in the hub's layout, a file of SQuAD's JSON, or a folder of such files.
+    path: str = MISSING
+    #: Configuration of the data set, where it has several.
+    config: str | None = None
+    #: The same for the split that scores are computed on; null = as for training.
+    dev_path: str | None = None
+    dev_config: str | None = None
+    #: Names of the splits to train on and to score on.
+    train_split: str = "train"
+    dev_split: str = "validation"
+    #: Tokens from the start of one window of a long context to the start of the next.
+    stride: int = 128
+    #: Longer questions are cut, in tokens.
+    max_question: int = 64
+    #: Longest answer, in tokens.
+    max_answer: int = 30
+    #: Candidate answers of each question in nbest.json.
+    n_best: int = 20
+    #: Whether some questions have no answer (SQuAD 2.0).
+    unanswerable: bool = False
+    #: Answers that are not in their context where the data says: "drop" such questions from training, or "fail".
+    misaligned: str = "drop"
+    #: Train on only this many questions (the first in the order of a hash of their text); null = on all.
+    train_examples: int | None = None
+    #: Official numbers of questions, {train: …, dev: …}; a score on other numbers says so.
+    official: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.misaligned not in ("drop", "fail"):
+            raise LabError(
+                f"task.misaligned={self.misaligned}: allowed are drop, fail.{nearest(self.misaligned, ('drop', 'fail'))}"
+            )
+        for name in ("stride", "max_question", "max_answer", "n_best"):
+            if getattr(self, name) < 1:
+                raise LabError(f"task.{name}={getattr(self, name)} must be 1 or more.")
+        if self.train_examples is not None and self.train_examples < 1:
+            raise LabError(f"task.train_examples={self.train_examples} must be at least 1, or null for all.")
+        needed = self.max_question + SPECIALS + ROOM
+        if self.length < needed:
+            raise LabError(
+                f"task.length={self.length} leaves no room for a context after a question of "
+                f"task.max_question={self.max_question} tokens; give {needed} or more."
+            )
+        for split in self.official:
+            if split not in ("train", "dev"):
+                raise LabError(f"task.official: '{split}' must be 'train' or 'dev'.")
+
+    @property
+    def decides(self) -> str:
+        """A prediction is a piece of text."""
+        return "span with unanswerable questions" if self.unanswerable else "span"
+
+    def known_metrics(self) -> dict[str, str]:
+        """Exact match and F1; with unanswerable questions also their parts, and both with the threshold at 0."""
+        if not self.unanswerable:
+            return {
+                "exact_match": "100 x share of answers equal to a right one, normalised (SQuAD 1.1)",
+                "f1": "100 x mean over questions of the largest F1 of words with a right answer, normalised "
+                "(SQuAD 1.1)",
+            }
+        match = "100 x share of answers equal to a right one, normalised (SQuAD 2.0)"
+        overlap = (
+            "100 x mean over questions of the largest F1 of words with a right answer, normalised (SQuAD 2.0)"
+        )
+        untuned = (
+            "; answered where the best span scores at least as high as [CLS]: threshold 0, nothing tuned"
+        )
+        return {
+            "exact_match": match + _TUNED,
+            "f1": overlap + _TUNED,
+            "has_ans_exact_match": match + _TUNED + _OF_ANSWERABLE,
+            "has_ans_f1": overlap + _TUNED + _OF_ANSWERABLE,
+            "no_ans_exact_match": match + _TUNED + _OF_UNANSWERABLE,
+            "no_ans_f1": overlap + _TUNED + _OF_UNANSWERABLE,
+            "exact_match_untuned": match + untuned,
+            "f1_untuned": overlap + untuned,
+        }
+
+    def load(self, hub: str | None, cache: Path) -> Splits:
+        """Read train and dev; see `Task.load`."""
+        train, astray = self._read(self.path, self.config, self.train_split, "train_split", hub, cache)
+        if self.dev_path is None and Path(self.path).is_file():
+            raise LabError(
+                f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>."
+            )
+        dev_config = self.dev_config or (self.config if self.dev_path is None else None)
+        dev, dev_astray = self._read(
+            self.dev_path or self.path, dev_config, self.dev_split, "dev_split", hub, cache
+        )
+        notes = []
+        if astray:
+            notes.append(f"{astray:,} training questions dropped: answer not in its context")
+        if dev_astray:
+            notes.append(f"{dev_astray:,} dev questions with an answer not in its context (kept)")
+        counts = {"train": len(train) + astray, "dev": len(dev)}
+        if self.train_examples is not None:
+            total = len(train)
+            train = holdout.first(train, self.train_examples, "task.train_examples")
+            notes.append(f"train: first {len(train):,} of {total:,} by hash")
+        return Splits(train, dev, None, data_note(counts, self.official, 0, notes))
+
+    def _read(
+        self, path: str, config: str | None, split: str, key: str, hub: str | None, cache: Path
+    ) -> tuple[Examples, int]:
+        """The questions of a split, and how many answers are not where the data says."""
+        columns = read_split(path, config, split, key, hub, cache)
+        return questions(
+            columns,
+            split,
+            unanswerable=self.unanswerable,
+            misaligned=self.misaligned,
+            training=key == "train_split",
+        )
+
+    def featurize(
+        self, examples: Examples, tokenizer: PreTrainedTokenizerBase, *, training: bool
+    ) -> Features:
+        """Windows of question and context."""
+        from minilm_lab.tasks.span_features import windows
+
+        return windows(
+            examples, tokenizer, length=self.length, stride=self.stride, max_question=self.max_question
+        )
+
+    def rule(self, split: str) -> str:
+        """How the answers of a split are normalised: "squad", or a language for MLQA's rule."""
+        return qa_scores.SQUAD
+
+    def judge(
+        self, outputs: Sequence[np.ndarray], examples: Examples, features: Features, split: str
+    ) -> Outcome:
+        """Scores and answers of a split, with predictions.json as the official scripts read it, and nbest.json.
+
+        With unanswerable questions also null_odds.json, which SQuAD 2.0's script takes as ``--na-prob-file``.
+        Raises LabError when the outputs are not finite.
+        """
+        from minilm_lab.tasks import span_answers
+
+        assert isinstance(features, span_answers.Windows)
+        broken = sum(1 for logits in outputs if not np.isfinite(logits).all())
+        if broken:
+            raise LabError(
+                f"{broken} of {len(outputs)} windows of task '{self.name}' have outputs that are not finite: "
+                f"the training diverged. Lower the learning rate."
+            )
+        found = span_answers.answers(
+            outputs, features, examples, n_best=self.n_best, max_answer=self.max_answer
+        )
+        values = self._values(found, examples, self.rule(split))
+        facts: dict[str, Any] = {"windows": len(features)}
+        threshold = None
+        if self.unanswerable:
+            chosen = qa_scores.best_threshold(values["f1"], values["unanswerable"], values["null_odds"])
+            threshold = chosen.value
+            facts |= {
+                "null_threshold": threshold,
+                "null_threshold_chosen": f"for the best F1 on {split}",
+                "answered": int((values["null_odds"] <= threshold).sum()),
+            }
+        texts = ["" if threshold is not None and a.null_odds > threshold else a.best for a in found]
+        return Outcome(
+            scores=self._scores(values, threshold),
+            rows=self._rows(found, texts, examples),
+            files=self._files(found, texts, examples, "" if split == "dev" else f"_{split}"),
+            facts=facts,
+        )
+
+    def _values(self, found: Sequence[Answer], examples: Examples, rule: str) -> dict[str, np.ndarray]:
+        """For each question: scores 0 to 1 of its best span, whether it is unanswerable, its null odds."""
+        exact, overlap = [], []
+        for answer, gold in zip(found, examples.references, strict=True):
+            # Version 2.0: a span is no answer to an unanswerable question, and right answers have words.
+            right = qa_scores.accepted(gold) if self.unanswerable else gold
+            exact.append(qa_scores.exact_match(answer.best, right, rule))
+            overlap.append(qa_scores.f1(answer.best, right, rule, empty_agrees=self.unanswerable))
+        return {
+            "exact_match": np.asarray(exact),
+            "f1": np.asarray(overlap),
+            "unanswerable": np.asarray([not gold for gold in examples.references]),
+            "null_odds": np.asarray([answer.null_odds for answer in found]),
+        }
+
+    def _scores(self, values: dict[str, np.ndarray], threshold: float | None) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for name in self.metrics:
+            metric = "f1" if name.removesuffix("_untuned").endswith("f1") else "exact_match"
+            each = values[metric]
+            chosen = np.ones(len(each), dtype=bool)
+            if threshold is not None:
+                above = values["null_odds"] > (0.0 if name.endswith("_untuned") else threshold)
+                each = np.where(above, values["unanswerable"], each)
+                if name.startswith("has_ans"):
+                    chosen = ~values["unanswerable"]
+                elif name.startswith("no_ans"):
+                    chosen = values["unanswerable"]
+            if chosen.any():
+                scores[name] = 100.0 * float(each[chosen].mean())
+            else:
+                log.warning("No question fits the metric '%s' of task '%s': left out.", name, self.name)
+        return scores
+
+    def _rows(
+        self, found: Sequence[Answer], texts: Sequence[str], examples: Examples
+    ) -> list[dict[str, Any]]:
+        rows = []
+        for i, text, answer, gold in zip(examples.ids, texts, found, examples.references, strict=True):
+            row = {"id": i, "prediction": text, "reference": gold}
+            if self.unanswerable:
+                row |= {"best_span": answer.best, "null_odds": answer.null_odds}
+            rows.append(row)
+        return rows
+
+    def _files(
+        self, found: Sequence[Answer], texts: Sequence[str], examples: Examples, suffix: str
+    ) -> dict[str, str]:
+        best = {i: self._candidates(answer) for i, answer in zip(examples.ids, found, strict=True)}
+        files = {
+            "predictions": dict(zip(examples.ids, texts, strict=True)),
+            "nbest": best,
+        }
+        if self.unanswerable:
+            files["null_odds"] = {i: a.null_odds for i, a in zip(examples.ids, found, strict=True)}
+        return {f"{name}{suffix}.json": json.dumps(content) for name, content in files.items()}
+
+    def _candidates(self, answer: Answer) -> list[dict[str, Any]]:
+        from minilm_lab.tasks.span_answers import probabilities
+
+        entries: list[dict[str, Any]] = [
+            {"text": span.text, "start": span.start, "end": span.end, "score": span.score}
+            for span in answer.spans
+        ]
+        if self.unanswerable or not entries:
+            entries.append({"text": "", "score": answer.null_score})
+        entries.sort(key=lambda entry: -entry["score"])
+        shares = probabilities([entry["score"] for entry in entries])
+        return [{**entry, "probability": share} for entry, share in zip(entries, shares, strict=True)]

@@ -1,0 +1,150 @@
+"""Question answering trained in one language and scored in several: XQuAD, MLQA."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.tasks.base import Examples, Splits
+from minilm_lab.tasks.qa_scores import MLQA_LANGUAGES, SQUAD
+from minilm_lab.tasks.span import SpanTask
+
+log = logging.getLogger(__name__)
+
+NORMALISATIONS = (SQUAD, "mlqa")
+
+
+@dataclass
+class CrossLingualSpans(SpanTask):
+    """Trained and chosen on `train` and `dev` as `SpanTask` is; the headline is the mean over the test languages.
+
+    A language that the data lacks is named in the data note and takes no part in the mean.
+    """
+
+    elsewhere: ClassVar[frozenset[str]] = SpanTask.elsewhere | {"test_path", "test_file", "test_official"}
+
+    #: Languages of the contexts (and so of the answers) to score.
+    languages: list[str] = field(default_factory=lambda: ["en"])
+    #: Languages of the questions, each against every context language; null = the context's own.
+    question_languages: list[str] | None = None
+    #: Hub id or folder of the test data.
+    test_path: str = ""
+    #: Its configuration for a language; CONTEXT and QUESTION stand for the languages.
+    test_config: str = "CONTEXT"
+    #: For a folder of SQuAD's JSON in place of a hub's layout: the file for a language; null = none.
+    test_file: str | None = None
+    test_split: str = "test"
+    #: How answers are normalised: "squad" (English articles, whatever the language) or "mlqa" (by language).
+    normalisation: str = SQUAD
+    #: Language of the dev split.
+    dev_language: str = "en"
+    #: Official numbers of test questions by context language; a score on other numbers says so.
+    test_official: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.languages or len(set(self.languages)) != len(self.languages):
+            raise LabError(f"task.languages={self.languages}: give one or more different languages.")
+        if self.question_languages is not None and not self.question_languages:
+            raise LabError("task.question_languages=[]: give some, or null for the context's own.")
+        if self.normalisation not in NORMALISATIONS:
+            raise LabError(
+                f"task.normalisation={self.normalisation}: allowed are {', '.join(NORMALISATIONS)}."
+                f"{nearest(self.normalisation, NORMALISATIONS)}"
+            )
+        if self.normalisation == "mlqa":
+            for language in (*self.languages, self.dev_language):
+                if language not in MLQA_LANGUAGES:
+                    raise LabError(
+                        f"task.languages: MLQA has no rule for '{language}'; it has: "
+                        f"{', '.join(MLQA_LANGUAGES)}. Use task.normalisation=squad."
+                    )
+        if self.unanswerable:
+            raise LabError("task.unanswerable=true has no meaning in a task of several languages; use false.")
+        if not self.test_path:
+            raise LabError("task.test_path must be given, for example task.test_path=google/xquad.")
+
+    def load(self, hub: str | None, cache: Path) -> Splits:
+        """Read train, dev and the test languages that have data; LabError when none has."""
+        splits = super().load(hub, cache)
+        found: dict[str, Examples] = {}
+        missing: list[str] = []
+        notes = [splits.data_note] if splits.data_note else []
+        for context, question in self._pairs():
+            name = context if context == question else f"{context}-{question}"
+            examples = self._test(context, question, hub, cache, notes)
+            if examples is None:
+                missing.append(name)
+            else:
+                found[name] = examples
+        if not found:
+            raise LabError(f"task.languages={self.languages}: {self.test_path} has data for none of them.")
+        if missing:
+            log.warning("%s has no data for %s: not scored.", self.test_path, ", ".join(missing))
+            notes.append(
+                f"no test data: {', '.join(missing)} ({len(missing)} of {len(missing) + len(found)})"
+            )
+        return Splits(splits.train, splits.dev, None, "; ".join(notes), found)
+
+    def rule(self, split: str) -> str:
+        """See `SpanTask.rule`: by the language of the context."""
+        if self.normalisation == SQUAD:
+            return SQUAD
+        return self.dev_language if split == "dev" else split.partition("-")[0]
+
+    def known_metrics(self) -> dict[str, str]:
+        """Exact match and F1, by the rule of `normalisation`."""
+        known = super().known_metrics()
+        if self.normalisation == SQUAD:
+            return known
+        return {
+            name: text.replace("(SQuAD 1.1)", "by language (MLQA, evaluation v1)")
+            for name, text in known.items()
+        }
+
+    def combine(self, dev: Mapping[str, float], extra: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """The mean over the languages, each language as `metric_language`, and dev as `metric_dev`."""
+        means = {name: sum(scores[name] for scores in extra.values()) / len(extra) for name in self.metrics}
+        return {**means, **super().combine({}, {**extra, "dev": dev})}
+
+    def definitions(self, scores: Mapping[str, float]) -> dict[str, str]:
+        """See `Task.definitions`; a score without a language is the mean over the languages."""
+        found = super().definitions(scores)
+        return found | {name: f"{found[name]}; unweighted mean over the languages" for name in self.metrics}
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        if self.question_languages is None:
+            return [(language, language) for language in self.languages]
+        return [(context, question) for context in self.languages for question in self.question_languages]
+
+    def _test(
+        self, context: str, question: str, hub: str | None, cache: Path, notes: list[str]
+    ) -> Examples | None:
+        """The test questions of a pair of languages; None where there is no data for it."""
+        from minilm_lab.tasks.sources import NoSuchConfigError
+
+        path, config = self.test_path, _filled(self.test_config, context, question)
+        folder = Path(path)
+        if self.test_file is not None and any(folder.rglob("*.json")):
+            file = folder / _filled(self.test_file, context, question)
+            if not file.is_file():
+                return None
+            path = str(file)
+        try:
+            examples, astray = self._read(path, config, self.test_split, "test_split", hub, cache)
+        except NoSuchConfigError:
+            return None
+        official = self.test_official.get(context)
+        if context == question and official is not None and len(examples) != official:
+            notes.append(f"{context} {len(examples):,} of {official:,}")
+        if astray:
+            notes.append(f"{context}: {astray:,} questions with an answer not in its context (kept)")
+        return examples
+
+
+def _filled(pattern: str, context: str, question: str) -> str:
+    return pattern.replace("CONTEXT", context).replace("QUESTION", question)

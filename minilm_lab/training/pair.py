@@ -1,0 +1,68 @@
+"""Load the two models of a distillation: as much of the teacher as is read, and the student's start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from minilm_lab.errors import LabError
+from minilm_lab.models.mlm import load_masked_lm, new_masked_lm, with_body
+from minilm_lab.models.self_check import self_check
+from minilm_lab.models.student import Student, build_student
+from minilm_lab.models.tapped import Tapped
+from minilm_lab.models.teacher import Teacher
+from minilm_lab.objectives.base import Objective
+
+
+def load_pair(
+    teacher: Teacher,
+    student: Student,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    head: Path | None,
+    seed: int,
+    cache: Path,
+) -> tuple[Tapped, PreTrainedModel]:
+    """Return (teacher, student), both checked against the library's own forward passes.
+
+    head: folder of the teacher with a masked-LM head of its own training, where the objective reads its logits;
+    None: the checkpoint's. The student is a body, or a masked-LM model where the objective reads the student's
+    logits. The same (student, teacher, seed) gives the same body whatever the objective.
+    """
+    config = teacher.config(cache)
+    distilled = teacher.distilled_layer(config)
+    of_student, of_teacher = objective.needs()
+    if of_teacher.logits:
+        where, revision = (teacher.locate(cache), teacher.revision) if head is None else (str(head), None)
+        model = load_masked_lm(where, revision, "teacher", teacher.name).eval().requires_grad_(False)
+        body = getattr(model, model.base_model_prefix)
+    else:
+        layers = max(distilled, of_teacher.layers(int(config.num_hidden_layers)))
+        model = body = teacher.body(cache, layers=layers)
+    if len(tokenizer) > config.vocab_size:
+        raise LabError(
+            f"the tokenizer of {teacher.name} has {len(tokenizer)} tokens, the model embeds "
+            f"{config.vocab_size}: they do not belong together"
+        )
+    start = build_student(student, body, distilled, seed, config)
+    if of_student.logits:
+        start = with_body(new_masked_lm(start.config, seed), start)
+        if of_teacher.logits and student.init.layers != "random":
+            _copy_head(model, start)
+    start.train()
+    tapped = Tapped(model, of_teacher)
+    vocabulary = int(config.vocab_size)
+    self_check(tapped, vocabulary)
+    self_check(Tapped(start, of_student), vocabulary)
+    return tapped, start
+
+
+def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+    """Start the student's masked-LM head as the teacher's, as DistilBERT does with its layers."""
+    # All but the body; the decoder's weight is the word embeddings, which have their own rule.
+    tied = {id(p) for p in student.base_model.parameters()}
+    theirs = dict(teacher.named_parameters(remove_duplicate=False))
+    for name, parameter in student.named_parameters(remove_duplicate=False):
+        if id(parameter) not in tied and name in theirs and theirs[name].shape == parameter.shape:
+            parameter.data.copy_(theirs[name].data)

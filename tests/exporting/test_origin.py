@@ -1,0 +1,86 @@
+"""What a user may call a model, and what is said when it is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minilm_lab.errors import LabError
+from minilm_lab.exporting.origin import find
+
+from .conftest import MakeRun
+
+IDENTITY = "0123456789"
+
+
+@pytest.mark.parametrize("said", ["small-l3", IDENTITY, f"small-l3-{IDENTITY}", "path", "student"])
+def test_a_run_by_any_of_its_names(said: str, make_run: MakeRun, tmp_path: Path) -> None:
+    config = {"scale": {"steps": 10, "length": 16}}
+    run = make_run("small-l3", IDENTITY, config=config)
+    make_run("other", "abcdef0123")
+    source = {"path": str(run), "student": str(run / "student")}.get(said, said)
+    origin = find(source, tmp_path / "runs", "run")
+    assert origin.folder == run / "student"
+    assert origin.title == f"small-l3-{IDENTITY}"
+    assert origin.record is not None and origin.record["identity"] == IDENTITY
+    assert origin.distilled_length == 16
+
+
+def test_a_run_that_was_not_distilled_on_text_has_no_length(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("control", IDENTITY, config={"objective": {"kind": "NoObjective"}})
+    assert find("control", tmp_path / "runs", "run").distilled_length is None
+
+
+def test_a_trained_head_is_a_run_too(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("head", IDENTITY, command="pretrain", product="model", config={"scale": {"length": 16}})
+    origin = find("head", tmp_path / "runs", "run")
+    assert origin.folder == run / "model"
+    assert origin.distilled_length is None, "the body was not distilled on these blocks"
+
+
+def test_a_folder(tiny_teacher: Path, tmp_path: Path) -> None:
+    origin = find(str(tiny_teacher), tmp_path, "source")
+    assert (origin.folder, origin.title, origin.record) == (tiny_teacher, "tiny", None)
+
+
+def test_a_relative_folder(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_teacher.parent)
+    for said in ("tiny", "./tiny", f"../{tiny_teacher.parent.name}/tiny"):
+        assert find(said, tmp_path, "source").where == str(Path(said))
+
+
+def test_a_hub_id_is_left_to_the_hub(tmp_path: Path) -> None:
+    origin = find("someone/something", tmp_path, "source")
+    assert (origin.where, origin.folder) == ("someone/something", None)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("smal-l3", ["run=smal-l3", "Did you mean 'small-l3'?", "minilm-lab runs", "<owner>/<name>"]),
+        ("twice", ["names 2 runs", "twice-aaaaaaaaaa", "twice-bbbbbbbbbb", "identity"]),
+        ("half", ["half-cccccccccc", "not completed (FAILED)", "start the command"]),
+        ("tuned", ["tuned-dddddddddd", "holds no model", f"the run {IDENTITY}", "tune.save_model=true"]),
+        ("./nowhere", ["nowhere is not a folder"]),
+        ("runs/distill/nothing", ["is not a folder"]),
+        ("~nobody/x/y", ["is not a folder"]),
+    ],
+)
+def test_what_is_not_there(said: str, words: list[str], make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("small-l3", IDENTITY)
+    make_run("twice", "a" * 10)
+    make_run("twice", "b" * 10)
+    make_run("half", "c" * 10, product=None, state="FAILED")
+    make_run("tuned", "d" * 10, command="finetune", product=None, source={"kind": "run", "run": IDENTITY})
+    with pytest.raises(LabError) as caught:
+        find(said, tmp_path / "runs", "run")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_run_whose_student_is_broken(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("small-l3", IDENTITY)
+    (run / "student" / "model.safetensors").unlink()
+    with pytest.raises(LabError, match=r"run: \S+/student has no weights"):
+        find("small-l3", tmp_path / "runs", "run")

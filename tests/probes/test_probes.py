@@ -1,0 +1,136 @@
+"""What probes find, against a loop of the test's own; and the teacher's known score."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from minilm_lab import config
+from minilm_lab.errors import LabError
+from minilm_lab.models import sources
+from minilm_lab.probes.base import NoProbe
+from minilm_lab.probes.embedding import embed
+from minilm_lab.probes.neighbours import NeighboursProbe
+from minilm_lab.probes.similarity import SimilarityProbe
+from minilm_lab.registry import model_folder
+
+HUB_TASK = "minilm_lab.tasks.hub.HubTask"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_teacher):
+    return AutoModel.from_pretrained(tiny_teacher)
+
+
+@pytest.fixture(scope="module")
+def reader(tiny_teacher):
+    return AutoTokenizer.from_pretrained(tiny_teacher)
+
+
+def classes(tiny_task):
+    return {"_target_": HUB_TASK, "name": "animals", "path": str(tiny_task), "text": ["text"]}
+
+
+def cosines(a, b):
+    return (a @ b / (a.norm() * b.norm())).item()
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_neighbours_against_a_loop(tiny_task, model, reader, tmp_path, k):
+    probe = NeighboursProbe(task=classes(tiny_task), k=k, train_examples=30, dev_examples=15, length=32)
+    splits = probe.load(None, tmp_path)
+    assert (len(splits.train), len(splits.dev)) == (30, 15)
+    known = embed(model, reader, splits.train.texts, length=32).double()
+    asked = embed(model, reader, splits.dev.texts, length=32).double()
+    right = 0
+    for row, label in zip(asked, splits.dev.labels, strict=True):
+        near = sorted(range(30), key=lambda n: -cosines(row, known[n]))[:k]
+        votes = [splits.train.labels[n] for n in near]
+        right += max((0, 1), key=lambda c: (votes.count(c), -c)) == label
+    assert probe.measure(model, reader, splits) == {"animals_knn_accuracy": pytest.approx(100 * right / 15)}
+
+
+def test_all_examples_where_there_are_fewer(tiny_task, tmp_path):
+    probe = NeighboursProbe(task=classes(tiny_task), train_examples=10**6, dev_examples=10**6)
+    splits = probe.load(None, tmp_path)
+    assert (len(splits.train), len(splits.dev)) == (50, 21)
+    with pytest.raises(LabError, match=r"probe.k=51 is more than the 50 training texts"):
+        NeighboursProbe(task=classes(tiny_task), k=51).load(None, tmp_path)
+
+
+def pairs(tmp_path):
+    lines = ["a,b,score"]
+    sentences = ["the cat sat", "the dog sat", "rain", "on the mat", "the cat sat on the mat", "a dog"]
+    for n, first in enumerate(sentences):
+        lines += [f"{first},{second},{(n * 7 + m * 3) % 11}" for m, second in enumerate(sentences)]
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    fields = {"kind": "regression", "metrics": ["spearman"], "score": "spearman", "label": "score"}
+    return {"_target_": HUB_TASK, "name": "pairs", "path": str(folder), "text": ["a", "b"], **fields}
+
+
+def ranks(values):
+    return [sum(o < v for o in values) + (sum(o == v for o in values) + 1) / 2 for v in values]
+
+
+def correlation(x, y):
+    x, y = [a - sum(x) / len(x) for a in x], [b - sum(y) / len(y) for b in y]
+    return sum(a * b for a, b in zip(x, y, strict=True)) / math.sqrt(
+        sum(a * a for a in x) * sum(b * b for b in y)
+    )
+
+
+def test_similarity_against_a_loop(model, reader, tmp_path):
+    probe = SimilarityProbe(task=pairs(tmp_path))
+    splits = probe.load(None, tmp_path)
+    similar = []
+    for first, second in splits.dev.texts:
+        a, b = (embed(model, reader, [(text, None)])[0].double() for text in (first, second))
+        similar.append(round(cosines(a, b), 5))
+    expected = 100 * correlation(ranks(similar), ranks(splits.dev.references))
+    # Rounded cosines: equal pairs tie here, and differ by rounding there.
+    assert probe.measure(model, reader, splits)["pairs_spearman"] == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda task: NeighboursProbe(task=task | {"kind": "regression", "metrics": ["pearson"], "score": "pearson"}), "give a classification"),
+        (lambda task: SimilarityProbe(task=task), "needs pairs with numbers"),
+        (lambda task: NeighboursProbe(), "write task@probe.task="),
+        (lambda task: NeighboursProbe(task=task | {"lenght": 3}), "probe.task.lenght: .* Did you mean 'length'"),
+        (lambda task: NeighboursProbe(task={"_target_": "minilm_lab.training.settings.Impl"}), "is not a task"),
+        (lambda task: NeighboursProbe(task=task, k=0), "probe.k=0"),
+        (lambda task: NeighboursProbe(task=task, every=0), "probe.every=0"),
+    ],
+)  # fmt: skip
+def test_impossible_settings(make, message, tiny_task):
+    with pytest.raises(LabError, match=message):
+        make(classes(tiny_task))
+
+
+def test_similarity_of_single_texts(tiny_task, tmp_path):
+    single = classes(tiny_task) | {"kind": "regression", "metrics": ["spearman"], "score": "spearman", "label": "score"}
+    with pytest.raises(LabError, match="has single texts"):
+        SimilarityProbe(task=single).load(None, tmp_path)
+
+
+def test_settings_that_do_not_fit_the_model(tiny_task):
+    probe = NeighboursProbe(task=classes(tiny_task), length=64, layer=-4)
+    probe.check(positions=64, layers=4)
+    with pytest.raises(LabError, match=r"probe.length=64 is beyond the 63 positions"):
+        probe.check(positions=63, layers=4)
+    with pytest.raises(LabError, match=r"probe.layer=-4: the student has 2 layers; give 0 .* to 2, .* to -3"):
+        probe.check(positions=64, layers=2)
+    NoProbe().check(positions=1, layers=0)
+    assert not NoProbe().measures and probe.measures
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_teachers_score_on_stsb(shared_hub, tmp_path):
+    """0.867 as measured with its own library's pooling."""
+    del tmp_path, shared_hub, config, sources, model_folder, torch

@@ -1,0 +1,49 @@
+"""Parts of a data set depend on its texts alone."""
+
+import random
+
+import pytest
+
+from minilm_lab.errors import LabError
+from minilm_lab.tasks.base import Examples
+from minilm_lab.tasks.holdout import first, hold_out
+
+
+def make(numbers):
+    texts = [(f"text {n}", f"pair {n}" if n % 2 else None) for n in numbers]
+    return Examples(texts, list(numbers), [str(n) for n in numbers], groups=[f"g{n % 3}" for n in numbers])
+
+
+def test_fewer_examples_lie_within_more():
+    whole = make(range(200))
+    parts = [first(whole, count, "x") for count in (10, 50, 200)]
+    labels = [set(part.labels) for part in parts]
+    assert [len(own) for own in labels] == [10, 50, 200]
+    assert labels[0] < labels[1] < labels[2]
+    assert parts[0].labels == sorted(parts[0].labels), "in the order of the data"
+    assert sorted(parts[0].labels) != list(range(10)), "not the first of the file"
+    for part in parts:
+        assert part.texts == [whole.texts[n] for n in part.labels]
+        assert part.ids == [str(n) for n in part.labels]
+        assert part.groups == [f"g{n % 3}" for n in part.labels]
+
+
+def test_the_order_of_the_data_plays_no_part():
+    numbers = list(range(200))
+    random.Random(1).shuffle(numbers)
+    assert set(first(make(numbers), 20, "x").labels) == set(first(make(range(200)), 20, "x").labels)
+
+
+def test_more_than_there_are():
+    with pytest.raises(LabError, match=r"task.train_examples=9 is more than the 3 training examples"):
+        first(make(range(3)), 9, "task.train_examples")
+
+
+def test_copies_of_a_text_are_on_one_side():
+    numbers = [n % 150 for n in range(600)]
+    rest, held = hold_out(make(numbers), 0.2)
+    assert sorted(rest.labels + held.labels) == sorted(numbers)
+    assert set(rest.labels).isdisjoint(held.labels)
+    assert 0.1 < len(held) / 600 < 0.3
+    again = hold_out(make(range(150)), 0.2)[1]
+    assert set(again.labels) == set(held.labels)
