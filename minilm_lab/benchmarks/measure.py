@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import statistics
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from transformers import PreTrainedModel
 from minilm_lab.benchmarks.machine import matrix_rate, peak_bytes
 from minilm_lab.benchmarks.published import materialised_loss
 from minilm_lab.benchmarks.step import PARTS, RELATIONS, Shape, Step, Stopped, Variant
+from minilm_lab.benchmarks.text import random_blocks
+from minilm_lab.corpora import loader
 from minilm_lab.models.taps import Projections
 from minilm_lab.relations import relation_kls
 
@@ -111,35 +115,53 @@ def measure_steps(
             v.name: Step(v, models.teacher, models.student, models.layer, shape, device) for v in variants
         }
         operations = useful_operations(models, shape)
-        generator = torch.Generator().manual_seed(0)
-
-        def batch(shape: Shape = shape, generator: torch.Generator = generator) -> Tensor:
-            ids = torch.randint(5, models.vocabulary, (shape.batch, shape.length), generator=generator)
-            return ids.to(device)
-
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
-        for turn in tqdm(range(rounds + 1), desc=str(shape), unit="round"):
-            ids = batch()
-            for name, step in steps.items():
-                parts = step.run(ids)
-                if turn:
-                    found[name].append(parts)
-        memory = {name: peak_bytes(partial(step.run, batch()), device) for name, step in steps.items()}
-        total = {name: statistics.median(sum(p.values()) for p in times) for name, times in found.items()}
-        for variant in variants:
-            name, rate = variant.name, report.rates["bf16" if variant.bf16 else "float32"]
-            yield Measurement(
-                shape=shape,
-                variant=name,
-                seconds=total[name],
-                parts={part: statistics.median(p[part] for p in found[name]) for part in PARTS},
-                tokens_per_second=shape.batch * shape.length / total[name],
-                times_published=total["published"] / total[name] if "published" in total else None,
-                utilisation=operations / total[name] / rate,
-                step_bytes=memory[name],
-            )
+        with tempfile.TemporaryDirectory() as folder:
+            blocks = random_blocks(Path(folder) / "blocks", models.vocabulary, shape.length, 64 * shape.batch)
+            pinned = device.type == "cuda"
+            stream = iter(loader(blocks, seed=0, batch_size=shape.batch, first_sample=0, pin_memory=pinned))
+            yield from _measure_shape(models, shape, steps, variants, rounds, report, stream, operations)
         del steps
         gc.collect()
+
+
+def _measure_shape(
+    models: Models,
+    shape: Shape,
+    steps: dict[str, Step],
+    variants: Sequence[Variant],
+    rounds: int,
+    report: Report,
+    stream: Iterator[Any],
+    operations: int,
+) -> Iterable[Measurement]:
+    device = torch.device(report.device)
+
+    def batch() -> Tensor:
+        ids: Tensor = next(stream)["input_ids"].to(device, non_blocking=True)
+        return ids
+
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
+    for turn in tqdm(range(rounds + 1), desc=str(shape), unit="round"):
+        ids = batch()
+        reading = _timed(batch, device)
+        for name, step in steps.items():
+            parts = step.run(ids)
+            if turn:
+                found[name].append({"loader": reading, **parts})
+    memory = {name: peak_bytes(partial(step.run, ids), device) for name, step in steps.items()}
+    total = {name: statistics.median(sum(p.values()) for p in times) for name, times in found.items()}
+    for variant in variants:
+        name, rate = variant.name, report.rates["bf16" if variant.bf16 else "float32"]
+        yield Measurement(
+            shape=shape,
+            variant=name,
+            seconds=total[name],
+            parts={part: statistics.median(p[part] for p in found[name]) for part in ("loader", *PARTS)},
+            tokens_per_second=shape.batch * shape.length / total[name],
+            times_published=total["published"] / total[name] if "published" in total else None,
+            utilisation=operations / total[name] / rate,
+            step_bytes=memory[name],
+        )
 
 
 def measure_growth(

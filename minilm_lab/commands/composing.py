@@ -73,9 +73,9 @@ def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str
         return f"{group}={option}: no such option.{nearest(option, error.options)} {_options(group, error.options)}"
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(found.group(1), command)
+        return _unknown_key(found.group(1), command, overrides)
     if found := re.search(r"(?:Key|in) '?([\w.]+)'? is not in struct", text):
-        return _unknown_key(found.group(1), command)
+        return _unknown_key(found.group(1), command, overrides)
     return text.splitlines()[0]
 
 
@@ -83,9 +83,14 @@ def _options(group: str, options: Sequence[str]) -> str:
     return f"conf/{group} has: {', '.join(sorted(options))}"
 
 
-def _unknown_key(key: str, command: str) -> str:
-    keys = sorted(_keys(OmegaConf.to_container(compose_command(command, []), resolve=False)))
+def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
     groups = sorted(p.name for p in conf_folder().iterdir() if p.is_dir())
+    chosen = [word for word in overrides if word.split("=")[0] in groups]
+    try:
+        composed = compose_command(command, chosen)
+    except (LabError, *COMPOSITION_ERRORS):
+        composed = compose_command(command, [])
+    keys = sorted(_keys(OmegaConf.to_container(composed, resolve=False)))
     name = key.split("@")[0]
     parent, _, last = name.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]

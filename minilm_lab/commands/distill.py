@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
+from transformers import PretrainedConfig
 
 from minilm_lab import config
 from minilm_lab.commands import pretrain as pretraining
@@ -14,10 +15,11 @@ from minilm_lab.commands.parts import corpus_identity, read_how, read_seed, scal
 from minilm_lab.commands.pretrain import PretrainPlan
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import Assistant, AssistantTeacher
-from minilm_lab.models.families import positions_of
+from minilm_lab.models.families import positions_of, projection_widths
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
+from minilm_lab.objectives.relations import RelationObjective
 from minilm_lab.probes.base import Probe
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
@@ -71,6 +73,8 @@ def _as_teacher(made: DistillPlan | None) -> AssistantTeacher | None:
         run=made.folder.identity,
         planned=job.student.config(job.teacher.config(job.how.cache)),
         original=original,
+        rotary=original.rotary,
+        grouped=original.grouped,
     )
 
 
@@ -88,6 +92,8 @@ def _plan_one(
     student_config = student.config(teacher_config)
     objective.check(student_config, teacher_config, distilled)
     objective = objective.resolve(student_config, teacher_config, distilled)
+    if teacher.grouped == "group":
+        _check_groups(objective, student_config, teacher_config)
     if objective.trains:
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
     limit = positions_of(teacher_config)
@@ -124,6 +130,26 @@ def _plan_one(
     product = head.product if head else None
     job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, probe, product)
     return DistillPlan(job, what, folder, before, head)
+
+
+def _check_groups(objective: Objective, *models: PretrainedConfig) -> None:
+    """Refuse what keys and values of their own, narrower width cannot be compared by."""
+    if not isinstance(objective, RelationObjective):
+        raise LabError("teacher.grouped=group is for relations of Q, K and V; use teacher.grouped=repeat")
+    for config_ in models:
+        widths = dict(zip("qkv", projection_widths(config_), strict=True))
+        for pair in objective.relations:
+            left, right = pair[0], pair[1]
+            if widths[left] != widths[right]:
+                raise LabError(
+                    f"objective.relations has '{pair}', which are {widths[left]} and {widths[right]} wide with "
+                    "teacher.grouped=group; use teacher.grouped=repeat, or relations [qq, kk, vv]"
+                )
+            if objective.heads and widths[left] % objective.heads:
+                raise LabError(
+                    f"objective.heads={objective.heads} must divide {widths[left]}, the width of {left} with "
+                    "teacher.grouped=group"
+                )
 
 
 def distill(ready: DistillPlan) -> dict[str, Any]:

@@ -29,6 +29,9 @@ def save_model(
         tokenizer.save_pretrained(temporary)
         if card is not None:
             (temporary / "README.md").write_text(card, encoding="utf-8")
+        for file in temporary.rglob("*"):
+            if file.is_file():  # safetensors writes files that only their owner can read
+                file.chmod(_readable())
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:
@@ -39,6 +42,13 @@ def save_model(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _readable() -> int:
+    """The mode that this process gives to ordinary files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def model_card(

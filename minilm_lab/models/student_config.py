@@ -37,6 +37,11 @@ def check_family(kind: str, teacher: PretrainedConfig) -> None:
             "student.family=mpnet counts positions from padding tokens of id 1, the teacher's tokenizer pads with id "
             f"{teacher.pad_token_id}; use another family, such as student.family=bert"
         )
+    if kind == "qwen2" and teacher.model_type != kind:
+        raise LabError(
+            "student.family=qwen2: beside such a model the library reads every tokenizer as Qwen2's own, not as the "
+            "teacher's; use student.family=qwen3, which differs by little"
+        )
 
 
 def ffn_size(kind: str, hidden: int, teacher: PretrainedConfig) -> int:

@@ -26,7 +26,8 @@ def embed(
     batch_size: int = 128,
     layer: int = -1,
 ) -> Tensor:
-    """Return (texts, hidden size) float32 on the CPU, one row a text or pair, in their order.
+    """Return (texts, hidden size) float32 on the CPU, one row a text or pair, in their order; all are
+    texts, or all are pairs.
 
     model: a body, or a model with a head, whose body is read; it runs in eval mode without gradients, on the
     device where it is, and is left in the mode it was in. No random number is drawn.

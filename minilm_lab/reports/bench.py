@@ -11,6 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+PARTS = ("loader", "teacher", "student", "loss", "backward", "optimizer")
+
 
 def to_markdown(report: Mapping[str, Any]) -> str:
     """report: the JSON of `minilm-lab bench`."""
@@ -40,12 +42,14 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         "",
         "## Where the time goes (ms)",
         "",
-        "| batch × length, relation heads | variant | teacher | student | loss | backward | optimizer |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| batch × length, relation heads | variant | loader | teacher | student | loss | backward | optimizer |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for m in report["steps"]:
         shape = f"{m['shape']['batch']} × {m['shape']['length']}, {m['shape']['heads']}"
-        parts = " | ".join(f"{1e3 * seconds:.0f}" for seconds in m["parts"].values())
+        parts = " | ".join(
+            f"{1e3 * m['parts'][part]:{'.1f' if part == 'loader' else '.0f'}}" for part in PARTS
+        )
         lines.append(f"| {shape} | {m['variant']} | {parts} |")
     if report["growth"]:
         lines += [

@@ -117,8 +117,8 @@ class SpanExtraction(TaskHead):
 
     def loss(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         """Mean over the windows."""
-        # (examples, tokens, 2) and (examples, 2): torch takes the classes in the second place.
-        return F.cross_entropy(self.logits(model, batch), batch["labels"].long())
+        places = self.logits(model, batch).transpose(1, 2).flatten(0, 1)  # (examples x 2, tokens)
+        return F.cross_entropy(places, batch["labels"].long().flatten())
 
     def read(self, model: PreTrainedModel, batch: Batch) -> list[np.ndarray]:
         """(tokens, 2) for each window."""

@@ -32,13 +32,16 @@ _ARTICLES = {
 }
 #: Languages that MLQA has a rule for.
 MLQA_LANGUAGES = tuple(rule for rule in _ARTICLES if rule != SQUAD)
-_CHINESE = re.compile("([一-龥])")
+_CHINESE = re.compile("([\u4e00-\u9fa5])")
+_NO_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str, rule: str = SQUAD) -> str:
     """An answer in the form in which answers are compared; `rule`: "squad", or a language for MLQA's rule."""
-    everywhere = rule != SQUAD
-    kept = "".join(character for character in text.lower() if not _is_punctuation(character, everywhere))
+    if rule == SQUAD:
+        kept = text.lower().translate(_NO_ASCII_PUNCTUATION)
+    else:
+        kept = "".join(character for character in text.lower() if not _is_punctuation(character))
     articles = _ARTICLES[rule]
     if articles is not None:
         kept = re.sub(articles, " ", kept)
@@ -47,8 +50,8 @@ def normalise(text: str, rule: str = SQUAD) -> str:
     return " ".join(kept.split())
 
 
-def _is_punctuation(character: str, everywhere: bool) -> bool:
-    return character in string.punctuation or (everywhere and unicodedata.category(character).startswith("P"))
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
 def exact_match(prediction: str, answers: Sequence[str], rule: str = SQUAD) -> float:

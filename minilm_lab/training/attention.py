@@ -14,7 +14,7 @@ PLAIN_UP_TO = 256
 
 def use_fastest_attention(model: PreTrainedModel, on_cpu: bool, precision: str, length: int) -> None:
     """Choose the kernel of a model that is trained at `precision` on sequences of `length` tokens."""
-    if not family_of(model.config).plain_scores:
+    if family_of(model.config).eager_only:
         return  # the library has one kernel only
     plain = on_cpu and precision == "bf16-mixed" and length <= PLAIN_UP_TO
     model.set_attn_implementation("eager" if plain else "sdpa")

@@ -85,7 +85,9 @@ class Journal(pl.Callback):
         self.step = trainer.global_step
         if self.step % self.every and self.step < trainer.max_steps:
             return
-        means = {name: _over_ranks(trainer, value, "mean") / self._batches for name, value in self._sums.items()}
+        means = {
+            name: _over_ranks(trainer, value, "mean") / self._batches for name, value in self._sums.items()
+        }
         self._sums, self._batches = {}, 0
         self.tokens += int(_over_ranks(trainer, self._uncounted, "sum"))
         self._uncounted = 0

@@ -63,17 +63,17 @@ class Distillation:
         teacher, student = load_pair(
             self.teacher, self.student, self.objective, tokenizer, self.head, self.seed, cache
         )
-        facts = self._facts(student)
-        own: dict[str, Any] = {"names": self.names(), **_size(student)}
+        facts = self._facts(student.model)
+        own: dict[str, Any] = {"names": self.names(), **_size(student.model)}
         if self.objective.trains:
             return own | self._distil(folder, student, teacher, tokenizer, facts)
-        self._save(folder, student, tokenizer, facts, [])
+        self._save(folder, student.model, tokenizer, facts, [])
         return own
 
     def _distil(
         self,
         folder: RunFolder,
-        student: PreTrainedModel,
+        student: Tapped,
         teacher: Tapped,
         tokenizer: PreTrainedTokenizerBase,
         facts: dict[str, str],
@@ -93,7 +93,7 @@ class Distillation:
                 "tokens seen": f"{results['tokens_seen']:,}",
                 "held-out loss": "{first:.4f} before, {last:.4f} after".format(**results["held_out_loss"]),
             }
-            self._save(folder, student, tokenizer, facts, results["untrained"])
+            self._save(folder, student.model, tokenizer, facts, results["untrained"])
             summary = {
                 "held_out_loss": results["held_out_loss"]["last"],
                 "tokens_seen": results["tokens_seen"],
@@ -119,7 +119,7 @@ class Distillation:
     def _fit(
         self,
         folder: RunFolder,
-        student: PreTrainedModel,
+        student: Tapped,
         teacher: Tapped,
         tokenizer: PreTrainedTokenizerBase,
         loggers: list[Logger],
@@ -127,9 +127,9 @@ class Distillation:
         how, scale = self.how, self.scale
         stream = open_stream(self.corpus, tokenizer, scale, self.seed, how, self._masking(tokenizer))
         precision = precision_of(how.impl, how.trainer.accelerator)
-        use_fastest_attention(student, not uses_gpu(how.trainer.accelerator), precision, scale.length)
+        use_fastest_attention(student.model, not uses_gpu(how.trainer.accelerator), precision, scale.length)
         if how.impl.checkpointing:
-            _checkpoint_activations(student)
+            _checkpoint_activations(student.model)
         module = Distiller(
             student,
             teacher,

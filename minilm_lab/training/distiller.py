@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Seen
@@ -26,7 +25,7 @@ class Distiller(Optimised):
 
     def __init__(
         self,
-        student: PreTrainedModel,
+        student: Tapped,
         teacher: Tapped,
         objective: Objective,
         optim: Optim,
@@ -38,20 +37,20 @@ class Distiller(Optimised):
         teacher_type: torch.dtype | None = None,
         seed: int = 0,
     ) -> None:
-        """student: a body, or a masked-LM model where the objective reads logits; seed: of the lifts."""
+        """student, teacher: views that read what `objective.needs()` says; seed: of the lifts."""
         super().__init__(optim, steps, fused)
-        self.student = student
+        self.student = student.model
         self.objective, self.backend = objective, backend
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.lifts = objective.lifts(student.config, teacher.model.config)
+            self.lifts = objective.lifts(student.model.config, teacher.model.config)
         teacher.eval().requires_grad_(False)
         # A tuple hides a module from nn.Module's registry.
-        self._hidden = (teacher, Tapped(student, objective.needs()[0]))
+        self._hidden = (teacher, student)
         self._run: tuple[Any, Any] = self._hidden
         self.teacher_type: torch.dtype | None = None
         self.untrained = self._unreached()
-        for name, parameter in student.named_parameters():
+        for name, parameter in self.student.named_parameters():
             parameter.requires_grad_(name not in set(self.untrained))
         # None: float32 weights, autocast like the student. Else the teacher is in this type and not autocast.
         self.teacher_type = teacher_type

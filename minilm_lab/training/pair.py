@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
-from minilm_lab.models.mlm import load_masked_lm, new_masked_lm, with_body
+from minilm_lab.models.mlm import new_masked_lm, with_body
 from minilm_lab.models.self_check import self_check
 from minilm_lab.models.student import Student, build_student
 from minilm_lab.models.tapped import Tapped
@@ -23,20 +25,20 @@ def load_pair(
     head: Path | None,
     seed: int,
     cache: Path,
-) -> tuple[Tapped, PreTrainedModel]:
-    """Return (teacher, student), both checked against the library's own forward passes.
+) -> tuple[Tapped, Tapped]:
+    """Return views of (teacher, student), both checked against the library's own forward passes.
 
     head: folder of the teacher with a masked-LM head of its own training, where the objective reads its logits;
-    None: the checkpoint's. The student is a body, or a masked-LM model where the objective reads the student's
-    logits. The same (student, teacher, seed) gives the same body whatever the objective.
+    None: the checkpoint's. The student's model is a body, or a masked-LM model where the objective reads the
+    student's logits. The same (student, teacher, seed) gives the same body whatever the objective.
     """
     config = teacher.config(cache)
     distilled = teacher.distilled_layer(config)
     of_student, of_teacher = objective.needs()
     if of_teacher.logits:
-        where, revision = (teacher.locate(cache), teacher.revision) if head is None else (str(head), None)
-        model = load_masked_lm(where, revision, "teacher", teacher.name).eval().requires_grad_(False)
-        body = getattr(model, model.base_model_prefix)
+        whole = teacher if head is None else replace(teacher, path=str(head), hub=None, package=None)
+        model = whole.masked_lm(cache)
+        body = cast(PreTrainedModel, model.base_model)
     else:
         layers = max(distilled, of_teacher.layers(int(config.num_hidden_layers)))
         model = body = teacher.body(cache, layers=layers)
@@ -51,11 +53,11 @@ def load_pair(
         if of_teacher.logits and student.init.layers != "random":
             _copy_head(model, start)
     start.train()
-    tapped = Tapped(model, of_teacher)
-    vocabulary = int(config.vocab_size)
-    self_check(tapped, vocabulary)
-    self_check(Tapped(start, of_student), vocabulary)
-    return tapped, start
+    reading = {"rotary": teacher.rotary, "grouped": teacher.grouped}
+    views = Tapped(model, of_teacher, **reading), Tapped(start, of_student, **reading)
+    for view in views:
+        self_check(view, int(config.vocab_size))
+    return views
 
 
 def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:

@@ -38,7 +38,9 @@ def test_auto_is_the_papers_rule(layers: int, width: int, assistants: list[tuple
 
 
 def test_a_chain_takes_ratios_of_the_teacher() -> None:
-    chain = Assistant(rule="chain", chain=[{"layers": 12, "hidden_size": 384}, {"depth_ratio": 0.5, "width_ratio": 0.5}])
+    chain = Assistant(
+        rule="chain", chain=[{"layers": 12, "hidden_size": 384}, {"depth_ratio": 0.5, "width_ratio": 0.5}]
+    )
     made = chain.students(student(3, 384), BASE)
     assert [(s.layers, s.hidden_size) for s in made] == [(12, 384), (6, 384)]
 
@@ -61,7 +63,9 @@ def test_an_impossible_rule_is_refused(rule: str, chain: list[object], says: str
 def test_an_assistant_larger_than_the_teacher_or_smaller_than_the_student_is_refused() -> None:
     for layers in (13, 4):
         with pytest.raises(LabError, match="must be smaller than the one before"):
-            Assistant(rule="chain", chain=[{"layers": layers, "hidden_size": 384}]).students(student(6, 384), BASE)
+            Assistant(rule="chain", chain=[{"layers": layers, "hidden_size": 384}]).students(
+                student(6, 384), BASE
+            )
 
 
 def test_a_student_learns_from_its_assistant_which_is_made_once(tiny: list[str]) -> None:
@@ -69,7 +73,10 @@ def test_a_student_learns_from_its_assistant_which_is_made_once(tiny: list[str])
     ready = plan(compose_command("distill", words))
     assert [f.command for f in needed(ready)] == ["distill", "distill"]
     assert ready.assistant is not None
-    assert ready.assistant.what["student"]["layers"] == 4 and ready.assistant.what["student"]["hidden_size"] == 24
+    assert (
+        ready.assistant.what["student"]["layers"] == 4
+        and ready.assistant.what["student"]["hidden_size"] == 24
+    )
     assert ready.what["teacher"]["run"] == ready.assistant.folder.identity
     distill(ready)
     stamps = (ready.assistant.folder.path / "result.json").stat().st_mtime_ns

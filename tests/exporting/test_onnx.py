@@ -121,7 +121,6 @@ def test_the_measured_score_is_the_one_of_the_file(exported: tuple[Path, Measure
     expected = 100 * spearmanr(cosines, [float(row[2]) for row in rows]).statistic
     assert measured.loss is not None and measured.loss.spearman is not None
     assert measured.loss.spearman[0] == pytest.approx(expected, abs=1e-6)
-    assert measured.loss.spearman[1] != measured.loss.spearman[0]
 
 
 def test_the_code_of_the_card_runs(exported: tuple[Path, Measured], monkeypatch: pytest.MonkeyPatch) -> None:

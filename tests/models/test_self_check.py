@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from minilm_lab.models import families, tapped
 from minilm_lab.models.self_check import self_check
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Needs
+from minilm_lab.models.teacher import Teacher
 
 from .helpers import FAMILIES, SHAPE, body_of, config_of, masked_lm_of
 
@@ -149,3 +151,17 @@ def test_leaves_no_trace(fails: bool, monkeypatch) -> None:
     assert body.config._attn_implementation == kernel and installed not in vars(body)
     # The library's own way of showing hidden states still works.
     assert len(body(torch.tensor([[5, 6]]), output_hidden_states=True).hidden_states) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["all_minilm_l6", "mpnet_base"])
+def test_real_weights(name: str) -> None:
+    """Where the cache has them: nothing is downloaded here."""
+    folder = Path(__file__).parents[2] / ".cache" / "models" / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; any command with teacher={name} fetches it")
+    body = Teacher(name=name, package=name).body(folder.parents[1])
+    depth = body.config.num_hidden_layers
+    layers = frozenset(range(1, depth + 1))
+    assert self_check(Tapped(body, Needs(layers, layers, layers | {0})), body.config.vocab_size) < 1e-4
+    assert self_check(Tapped(body, Needs(frozenset({depth}))), body.config.vocab_size) < 1e-4

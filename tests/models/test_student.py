@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, BertConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.families import FAMILIES as KINDS
@@ -22,7 +22,7 @@ from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Needs
 from minilm_lab.models.teacher import Teacher
 
-from .helpers import FAMILIES, NARROW, batch, body_of, config_of, layers_of, saved
+from .helpers import FAMILIES, NARROW, batch, body_of, config_of, layers_of, saved, tokenizer_of
 
 BASE = BertConfig()  # 12 layers, hidden size 768, 12 heads, FFN 3072
 
@@ -343,7 +343,8 @@ def test_shapes_of_gated_and_grouped_models() -> None:
     [
         (("llama", {"num_key_value_heads": 2}), {"heads": 3}, r"heads=3 cannot share .* 4 heads share 2"),
         (("llama", {}), {"hidden_size": 12}, r"heads of size 3; rotary .* even"),
-        (("qwen3", {}), {"hidden_size": 20}, r"no whole head size .*4 heads of 12, hidden size 24"),
+        (("qwen3", {"head_dim": 10}), {"hidden_size": 16}, r"no whole head .*4 heads of 10, hidden size 24"),
+        (("bert", {}), {"family": "qwen2"}, r"student\.family=qwen2: .*student\.family=qwen3"),
         (("bert", {}), {"family": "brt"}, r"student\.family=brt .*Did you mean 'bert'"),
         (("bert", {}), {"family": "mpnet"}, r"student\.family=mpnet .*pads with id 0"),
         (
@@ -388,7 +389,7 @@ OUTPUT = {
     "bert": ("attention.output", "intermediate", "output"),
     "distilbert": ("attention.out_lin", "sa_layer_norm", "ffn", "output_layer_norm"),
     "mpnet": ("attention.attn.o", "attention.LayerNorm", "intermediate", "output"),
-    "modernbert": ("attn.Wo", "mlp"),
+    "modernbert": ("attn.Wo", "mlp_norm", "mlp"),
     "gpt2": ("attn.c_proj", "ln_2", "mlp"),
     "llama": ("self_attn.o_proj", "post_attention_layernorm", "mlp"),
 }
@@ -502,7 +503,7 @@ def test_dropout_that_is_a_number(dropout: float | None) -> None:
     assert built.config.attention_dropout == 0.0
 
 
-OTHERS = [kind for kind in KINDS if kind not in ("bert", "mpnet")]
+OTHERS = [kind for kind in KINDS if kind not in ("bert", "mpnet", "qwen2")]
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -528,6 +529,9 @@ def test_a_student_of_another_family(kind: str, embeddings: str, tmp_path: Path)
     if mine.shape == words.shape:
         assert torch.equal(mine, words) == (embeddings != "random")
     built.save_pretrained(tmp_path)
+    tokenizer_of("bert").save_pretrained(tmp_path)
+    text = "w3 w4"
+    assert AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == tokenizer_of("bert")(text).input_ids
     again = AutoModel.from_pretrained(tmp_path)
     assert _same(again.state_dict(), built.state_dict())
     with torch.no_grad():

@@ -17,7 +17,11 @@ NAMES = ["no", "yes"]
 def data(tmp_path):
     """en has train, validation and test; fr no train; de is empty of test; sw is not there."""
     folder = tmp_path / "data"
-    there = {"en": ("train", "validation", "test"), "fr": ("validation", "test"), "de": ("train", "validation")}
+    there = {
+        "en": ("train", "validation", "test"),
+        "fr": ("validation", "test"),
+        "de": ("train", "validation"),
+    }
     head = []
     for language, splits in there.items():
         head.append(f"- config_name: {language}\n  data_files:\n")
@@ -26,9 +30,7 @@ def data(tmp_path):
             file = folder / language / f"{split}.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
             count = 4 if language == "fr" else 2
-            rows = [
-                {"a": f"{language} {split} {n}", "b": "x", "label": NAMES[n % 2]} for n in range(count)
-            ]
+            rows = [{"a": f"{language} {split} {n}", "b": "x", "label": NAMES[n % 2]} for n in range(count)]
             file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(head)}---\n")
     return str(folder)
@@ -45,7 +47,9 @@ def test_languages_are_joined_and_scored_apart(data, tmp_path):
     assert [text for text, _ in splits.train.texts] == ["en train 0", "en train 1"]
     assert splits.dev.groups == ["en"] * 2 + ["fr"] * 4 + ["de"] * 2
     assert [i for i in splits.dev.ids if i.startswith("fr")] == [f"fr-validation-{n}" for n in range(4)]
-    assert all(text.startswith(group) for (text, _), group in zip(splits.dev.texts, splits.dev.groups, strict=True))
+    assert all(
+        text.startswith(group) for (text, _), group in zip(splits.dev.texts, splits.dev.groups, strict=True)
+    )
     assert splits.data_note == "no test data for 1 of 3 languages: de"
     # All right in English, half in French, nothing in German.
     right = [True, True, True, False, True, False, False, False]
@@ -82,7 +86,9 @@ def test_languages_without_data_are_said(data, tmp_path):
     assert splits.data_note == "no dev data for 2 of 4 languages: sw, ur"
     with pytest.raises(LabError, match=r"task.languages=\['sw', 'ur'\]: .* none of these configurations"):
         make(data, languages=["sw", "ur"]).load(None, tmp_path)
-    with pytest.raises(LabError, match=r"task.train_languages=\['fr'\]: .* no 'train' split .*fr: validation, test"):
+    with pytest.raises(
+        LabError, match=r"task.train_languages=\['fr'\]: .* no 'train' split .*fr: validation, test"
+    ):
         make(data, train_languages=["fr"]).load(None, tmp_path)
     with pytest.raises(LabError, match=r"no 'valid' split in any of them \(en: train, validation, test;"):
         make(data, dev_split="valid").load(None, tmp_path)
@@ -92,7 +98,9 @@ def test_training_on_other_data(data, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     for split in ("train", "validation"):
-        (other / f"{split}.jsonl").write_text('{"a": "p", "b": "q", "label": "yes"}\n{"a": "r", "b": "s", "label": "no"}\n')
+        (other / f"{split}.jsonl").write_text(
+            '{"a": "p", "b": "q", "label": "yes"}\n{"a": "r", "b": "s", "label": "no"}\n'
+        )
     task = make(data, train_from=TrainFrom(path=str(other)), languages=["fr"], test_split=None)
     splits = task.load(None, tmp_path)
     assert (splits.train.texts, splits.train.labels) == ([("p", "q"), ("r", "s")], [1, 0])
@@ -100,11 +108,16 @@ def test_training_on_other_data(data, tmp_path):
 
 
 def test_official_numbers_are_those_of_one_language(data, tmp_path):
-    assert make(data, languages=["en", "de"], official={"train": 2, "dev": 2, "test": 2}).load(
-        None, tmp_path
-    ).data_note == "no test data for 1 of 2 languages: de"
     assert (
-        make(data, languages=["en"], official={"train": 5, "dev": 9, "test": 2}).load(None, tmp_path).data_note
+        make(data, languages=["en", "de"], official={"train": 2, "dev": 2, "test": 2})
+        .load(None, tmp_path)
+        .data_note
+        == "no test data for 1 of 2 languages: de"
+    )
+    assert (
+        make(data, languages=["en"], official={"train": 5, "dev": 9, "test": 2})
+        .load(None, tmp_path)
+        .data_note
         == "subset: train 2 of 5, dev 2 of 9"
     )
 

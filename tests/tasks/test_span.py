@@ -150,6 +150,17 @@ def test_data_that_does_not_fit(tmp_path, cache):
     refused("task.train_examples=9 is more than the 3", path=few, dev_path=few, train_examples=9)
 
 
+def test_a_data_set_that_is_a_program(cache, monkeypatch):
+    from minilm_lab.tasks import sources
+
+    def refuse(*_, **__):
+        raise RuntimeError("Dataset scripts are no longer supported, but found mlqa.py")
+
+    monkeypatch.setattr(sources, "open_data", refuse)
+    with pytest.raises(LabError, match=r"task.path=a/b: Dataset scripts .* Download its files and point"):
+        SpanTask(path="a/b").load(None, cache)
+
+
 def test_fewer_training_questions_and_the_note(tmp_path, cache):
     rows = [row(n, question=f"Who sat {n}?") for n in range(10)]
     task = both(tmp_path, rows, train_examples=4, official={"train": 90, "dev": 10})

@@ -50,7 +50,9 @@ def test_tags_as_numbers_and_found_in_the_data(tmp_path):
     assert splits.dev.labels == numbers["validation"]
     with pytest.raises(LabError, match=r"the tags are numbers; give their names"):
         TokenTask(path=path).load(None, tmp_path)
-    found = {split: [[tag.replace("LOC", "PER") for tag in row] for row in rows] for split, rows in TAGS.items()}
+    found = {
+        split: [[tag.replace("LOC", "PER") for tag in row] for row in rows] for split, rows in TAGS.items()
+    }
     splits = TokenTask(path=write(tmp_path / "found", tags_=found)).load(None, tmp_path)
     assert splits.labels == ["O", "B-PER", "I-PER"]
 
@@ -75,7 +77,9 @@ def test_tags_that_do_not_fit(tmp_path):
 def test_examples_without_words_are_dropped_and_counted(tmp_path, caplog):
     words = {**WORDS, "train": [*WORDS["train"], []]}
     tags_ = {**TAGS, "train": [*TAGS["train"], []]}
-    splits = TokenTask(path=write(tmp_path / "data", words=words, tags_=tags_), labels=NAMES).load(None, tmp_path)
+    splits = TokenTask(path=write(tmp_path / "data", words=words, tags_=tags_), labels=NAMES).load(
+        None, tmp_path
+    )
     assert len(splits.train) == 2
     assert "1 of 3 examples have no words; dropped" in caplog.text
     assert "1 examples without a label dropped" in splits.data_note
@@ -98,14 +102,19 @@ def test_impossible_fields(fields, message):
 
 def test_labels_are_on_the_first_sub_word_as_the_library_says(tokenizer, tmp_path):
     draw = random.Random(3)
-    rows = [["".join(draw.choices("abc", k=draw.randint(1, 4))) for _ in range(draw.randint(1, 9))] for _ in range(40)]
+    rows = [
+        ["".join(draw.choices("abc", k=draw.randint(1, 4))) for _ in range(draw.randint(1, 9))]
+        for _ in range(40)
+    ]
     words = {"train": rows, "validation": rows}
     tags_ = {split: [[draw.choice(NAMES) for _ in row] for row in rows] for split in words}
     task = TokenTask(path=write(tmp_path / "data", words=words, tags_=tags_), labels=NAMES, length=12)
     examples = task.load(None, tmp_path).train
     features = task.featurize(examples, tokenizer, training=True)
     cut = 0
-    for row, gold, ids, labels in zip(rows, examples.labels, features.input_ids, features.labels, strict=True):
+    for row, gold, ids, labels in zip(
+        rows, examples.labels, features.input_ids, features.labels, strict=True
+    ):
         theirs = tokenizer(row, is_split_into_words=True, truncation=True, max_length=12)
         assert ids.tolist() == theirs["input_ids"]
         seen, expected = set(), []

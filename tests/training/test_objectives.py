@@ -41,7 +41,9 @@ def test_twenty_steps_lower_the_loss(objective: str, tiny: list[str]) -> None:
     assert not loading["missing_keys"] and student.config.num_hidden_layers == 2
     reads_logits = "mlm" in objective or objective == "distilbert"
     if reads_logits:
-        _, loading = AutoModelForMaskedLM.from_pretrained(ready.folder.path / "student", output_loading_info=True)
+        _, loading = AutoModelForMaskedLM.from_pretrained(
+            ready.folder.path / "student", output_loading_info=True
+        )
         assert not loading["missing_keys"]
     # Objectives on the last hidden states train the whole last layer; relations of Q, K, V do not.
     last_ffn = any("layer.1.output.dense" in name for name in found["untrained"])
@@ -53,7 +55,9 @@ def test_the_start_is_the_same_whatever_the_objective(tiny: list[str]) -> None:
     words = [w for w in tiny if not w.startswith("objective")]
     starts = []
     for objective in ("none", "mlm"):
-        ready = plan(compose_command("distill", [*words, f"objective={objective}", "scale.steps=1", "optim.lr=1e-12"]))
+        ready = plan(
+            compose_command("distill", [*words, f"objective={objective}", "scale.steps=1", "optim.lr=1e-12"])
+        )
         distill(ready)
         starts.append(AutoModel.from_pretrained(ready.folder.path / "student").state_dict())
     for name, tensor in starts[0].items():
@@ -66,7 +70,10 @@ def test_a_killed_run_with_masks_and_lifts_ends_bit_for_bit(
 ) -> None:
     shape = ["student=half_depth_half_width"] if objective == "tinybert" else ["head=mlm", "head.steps=4"]
     words = [w for w in tiny if not w.startswith(("objective", "student", "paths.runs"))]
-    words += [f"objective={objective}", *(shape if objective == "tinybert" else ["student=half_depth", *shape])]
+    words += [
+        f"objective={objective}",
+        *(shape if objective == "tinybert" else ["student=half_depth", *shape]),
+    ]
     words += ["student.dropout=0.1", "trainer.checkpoint_every=4"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert lab.run("distill", *words, f"paths.runs={whole}").code == 0
