@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from minilm_lab.corpora.masking import Masking, masking_for
 from minilm_lab.errors import LabError
+from minilm_lab.models.assistant import AssistantTeacher
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import model_card, save_model
 from minilm_lab.models.student import Student
@@ -98,7 +99,8 @@ class Distillation:
                 "held_out_loss": results["held_out_loss"]["last"],
                 "tokens_seen": results["tokens_seen"],
             }
-            finish(loggers, summary, made=(folder.identity, folder.path / "student"))
+            assistant = self.teacher.run if isinstance(self.teacher, AssistantTeacher) else None
+            finish(loggers, summary, made=(folder.identity, folder.path / "student"), used=assistant)
         finally:
             close()
         return results

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from training.helpers import lines
 from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
@@ -16,7 +17,6 @@ from minilm_lab.training.callbacks import Journal
 from minilm_lab.training.fit import fit
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.settings import Optim
-from training.helpers import lines
 
 
 class Student(Optimised):

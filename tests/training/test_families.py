@@ -89,7 +89,7 @@ def test_a_decoder_read_in_other_ways_is_another_run(
 def test_heads_that_do_not_divide_a_group_are_refused(tiny: list[str], tmp_path: Path) -> None:
     teacher = saved(tmp_path / "teacher", "llama")
     base = words(tiny, teacher, tmp_path, "objective=minilmv2", "teacher.grouped=group")
-    with pytest.raises(LabError, match="objective.heads=24 must divide 12"):
+    with pytest.raises(LabError, match=r"objective\.heads=24 must divide 12"):
         plan(compose_command("distill", [*base, "objective.heads=24"]))
-    with pytest.raises(LabError, match="use teacher.grouped=repeat"):
+    with pytest.raises(LabError, match=r"use teacher\.grouped=repeat"):
         plan(compose_command("distill", [*base, "objective=minilm"]))
