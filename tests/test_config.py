@@ -181,4 +181,5 @@ def test_plain_is_json() -> None:
     plain = config.plain(made)
     assert json.loads(json.dumps(plain)) == plain
     assert plain["a"][0]["betas"] == [0.9, 0.999] and plain["3"] == [1, None]
-    assert plain["b"] == {"relations": ["qq", "kk", "vv"], "heads": 48, "weights": None}
+    relations = {"relations": ["qq", "kk", "vv"], "heads": 48, "weights": None}
+    assert plain["b"] == {**relations, "map": "last", "pairs": None}

@@ -83,10 +83,10 @@ def test_attention_that_is_more_than_a_dot_product(family: str, words: list[str]
 
 
 def test_grouped_keys_and_values() -> None:
-    facts = facts_of(config_of("qwen3"))  # 4 heads of 10, one of key and value
-    assert facts["projection_widths"] == {"query": 40, "key": 10, "value": 10}
-    assert facts["relation_heads"] == [1, 2, 4, 5, 8, 10, 20, 40]
-    assert facts["relation_heads_grouped"] == [1, 2, 5, 10]
+    facts = facts_of(config_of("qwen3"))  # 4 heads of 12, one of key and value
+    assert facts["projection_widths"] == {"query": 48, "key": 12, "value": 12}
+    assert facts["relation_heads"] == [1, 2, 3, 4, 6, 8, 12, 16, 24, 48]
+    assert facts["relation_heads_grouped"] == [1, 2, 3, 4, 6, 12]
 
 
 def test_no_weights_are_made() -> None:
