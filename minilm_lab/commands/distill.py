@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 
 from minilm_lab import config
 from minilm_lab.commands import pretrain as pretraining
-from minilm_lab.commands.parts import corpus_identity, read_how, read_seed, scale_of
+from minilm_lab.commands.parts import check_length, corpus_identity, read_how, read_seed, scale_of
 from minilm_lab.commands.pretrain import PretrainPlan
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import Assistant, AssistantTeacher
@@ -97,8 +97,7 @@ def _plan_one(
     if objective.trains:
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
     limit = positions_of(teacher_config)
-    if scale.length > limit:
-        raise LabError(f"scale.length={scale.length} is beyond the {limit} positions of {teacher.name}")
+    check_length(scale, teacher, limit)
     head: PretrainPlan | None = None
     # An assistant that was distilled with logits has a head of its own.
     if before is None and cfg.head.train and objective.needs()[1].logits:

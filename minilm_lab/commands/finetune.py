@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,18 @@ class FinetunePlan:
     distillation: DistillPlan | None
 
 
-def plan(cfg: DictConfig, known: dict[str, tuple[Splits, str]] | None = None) -> FinetunePlan:
-    """Check the config, read the task's data and name the runs; no model is loaded.
+def plan(cfg: DictConfig) -> FinetunePlan:
+    """Check the config, read the task's data and name the runs; no model is loaded."""
+    return plan_seeds(cfg, [cfg.tune.seed], {})[0]
+
+
+def plan_seeds(
+    cfg: DictConfig, seeds: Sequence[int], known: dict[str, tuple[Splits, str]]
+) -> list[FinetunePlan]:
+    """The same for each of several seeds in place of tune.seed, all read and checked once.
 
     known: the data of tasks that were read before and its checksum, by their settings; what is read now is added.
     """
-    known = {} if known is None else known
     how = read_how(cfg)
     task: Task = config.build(cfg.task, "task")
     tune: Tune = config.build(cfg.tune, "tune")
@@ -75,17 +82,21 @@ def plan(cfg: DictConfig, known: dict[str, tuple[Splits, str]] | None = None) ->
         read = task.load(how.paths.hub, how.cache)
         known[settings] = (read, read.checksum())
     splits, checksum = known[settings]
-    what = {
+    shared = {
         "source": key,
         "task": {**task.identity(), "fingerprint": checksum},
         "tune": {k: v for k, v in config.plain(tune).items() if k not in ("save_model", "seed")},
         "epochs": scale.epochs,
-        "seed": tune.seed,
     }
-    name = slug(task.name, title, f"s{tune.seed}")
-    folder = RunFolder(how.runs, "finetune", name, identity_of("finetune", what))
-    job = Finetuning(where, revision, origin, names, task, splits, tune, scale.epochs, how)
-    return FinetunePlan(job, what, folder, first)
+    made = []
+    for seed in seeds:
+        what = {**shared, "seed": seed}
+        name = slug(task.name, title, f"s{seed}")
+        folder = RunFolder(how.runs, "finetune", name, identity_of("finetune", what))
+        seeded = replace(tune, seed=seed)
+        job = Finetuning(where, revision, origin, names, task, splits, seeded, scale.epochs, how)
+        made.append(FinetunePlan(job, what, folder, first))
+    return made
 
 
 def finetune(ready: FinetunePlan) -> dict[str, Any]:

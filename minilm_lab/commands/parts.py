@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from minilm_lab import config
 from minilm_lab.errors import LabError
+from minilm_lab.models.teacher import Teacher
 from minilm_lab.training.fit import check_device
 from minilm_lab.training.settings import How, Scale
 
@@ -36,6 +37,12 @@ def scale_of(cfg: DictConfig) -> Scale:
     scale = config.build(cfg.scale, "scale")
     assert isinstance(scale, Scale)
     return scale
+
+
+def check_length(scale: Scale, teacher: Teacher, positions: int) -> None:
+    """Refuse blocks that are longer than the teacher has positions for."""
+    if scale.length > positions:
+        raise LabError(f"scale.length={scale.length} is beyond the {positions} positions of {teacher.name}")
 
 
 def corpus_identity(corpus: Any, how: How) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from minilm_lab import config
-from minilm_lab.commands.parts import corpus_identity, read_how, read_seed, scale_of
+from minilm_lab.commands.parts import check_length, corpus_identity, read_how, read_seed, scale_of
 from minilm_lab.errors import LabError
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.teacher import Teacher
@@ -50,9 +50,7 @@ def plan(cfg: DictConfig) -> PretrainPlan:
     if not head.train:
         raise LabError("head.train=false: there is nothing to train; choose head=mlm")
     micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
-    limit = positions_of(teacher.config(how.cache))
-    if scale.length > limit:
-        raise LabError(f"scale.length={scale.length} is beyond the {limit} positions of {teacher.name}")
+    check_length(scale, teacher, positions_of(teacher.config(how.cache)))
     what = {
         "teacher": {k: v for k, v in teacher.identity(how.cache).items() if k != "layer"},
         "head": {

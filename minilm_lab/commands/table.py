@@ -109,11 +109,7 @@ def plan(spec: TableSpec, overrides: Sequence[str], seeds: int) -> list[CellPlan
     for row in spec.rows:
         for column in spec.columns:
             words = [*spec.overrides, *overrides, *row.overrides, *column.overrides]
-            composed = compose_command("finetune", words)
-            plans = []
-            for seed in range(seeds):
-                composed.tune.seed = seed
-                plans.append(finetuning.plan(composed, known))
+            plans = finetuning.plan_seeds(compose_command("finetune", words), range(seeds), known)
             planned.append(CellPlan(row, column, plans))
     return planned
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minilm_lab.corpora.checksum import file_checksum
+from minilm_lab.corpora.splitmix import GAMMA, mixed
 
 TOKENS = "tokens.bin"
 LENGTHS = "lengths.bin"
@@ -130,7 +131,4 @@ def write_index(folder: Path, index: Index) -> None:
 
 def _scattered(count: int) -> npt.NDArray[np.uint64]:
     """Return the SplitMix64 hash of each number below `count`."""
-    z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return mixed(np.arange(1, count + 1, dtype=np.uint64) * GAMMA)

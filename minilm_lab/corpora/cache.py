@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ from minilm_lab.corpora.pack import packer, token_dtype
 from minilm_lab.corpora.specials import specials_of
 from minilm_lab.corpora.tokenise import tokenise
 from minilm_lab.errors import LabError
+from minilm_lab.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def build(
     if (blocks := _opened(folder)) is not None:
         return blocks
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock"), corpus.name):
+    waiting = f"Another process tokenises the corpus '{corpus.name}'; waiting for it."
+    with locked(folder.with_suffix(".lock"), waiting):
         if (blocks := _opened(folder)) is None:
             _write(folder, corpus, tokenizer, settings, length, corpus.documents(hub, cache), progress)
             blocks = Blocks.open(folder)
@@ -88,18 +89,6 @@ def _opened(folder: Path) -> Blocks | None:
     except BrokenCache as error:
         logger.warning("The token blocks in %s are broken (%s); they are built again.", folder, error)
         return None
-
-
-@contextlib.contextmanager
-def _locked(file: Path, name: str) -> Iterator[None]:
-    """Hold an exclusive lock that the system releases if the process dies."""
-    with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("Another process tokenises the corpus '%s'; waiting for it.", name)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _write(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from minilm_lab.corpora.splitmix import GAMMA, Words, mixed
 from minilm_lab.errors import LabError
 
 #: Label of a token that is not predicted; what torch's cross-entropy ignores.
@@ -24,7 +25,6 @@ AS_MASK, AS_MASK_OR_RANDOM = 0.8, 0.9
 CHOSEN, FATE, WHICH = 0, 1, 2
 
 Ids = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
 
 
 def mask_tokens(
@@ -52,7 +52,7 @@ def mask_tokens(
         (corrupted ids, labels), both (batch, length) int64; labels hold the true token where one was chosen, and
         `IGNORED` elsewhere. Row b depends on (seed, samples[b], ids[b]) alone.
     """
-    rows = _mixed(np.uint64(seed % (1 << 64)) ^ _mixed(samples.astype(np.uint64)))
+    rows = mixed(np.uint64(seed % (1 << 64)) ^ mixed(samples.astype(np.uint64)))
     counters = np.arange(ids.shape[1], dtype=np.uint64) * np.uint64(3)
     special = np.array(sorted(never), np.int64)
     chosen = (_uniform(rows[:, None], counters + np.uint64(CHOSEN)) < probability) & ~np.isin(ids, special)
@@ -113,12 +113,5 @@ def masking_for(tokenizer: Any, seed: int, probability: float, vocabulary: int) 
 
 def _uniform(keys: Words, counters: Words) -> npt.NDArray[np.float64]:
     """Numbers in [0, 1) with 53 random bits: the `counters`-th of the SplitMix64 streams that start at `keys`."""
-    words = _mixed(keys + (counters + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    words = mixed(keys + (counters + np.uint64(1)) * GAMMA)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _mixed(z: Words) -> Words:
-    """SplitMix64's mixing function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

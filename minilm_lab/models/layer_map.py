@@ -45,7 +45,12 @@ def layer_pairs(name: str, student_layers: int, distilled: int) -> Pairs:
         )
     if name == "top":
         return [(m, distilled - student_layers + m) for m in range(1, student_layers + 1)]
-    return [(m, round(m * distilled / student_layers)) for m in range(1, student_layers + 1)]
+    return list(enumerate(uniform(student_layers, distilled), 1))
+
+
+def uniform(depth: int, whole: int) -> list[int]:
+    """`depth` layers of `whole`, from 1, evenly spread and ending at the last."""
+    return [round(m * whole / depth) for m in range(1, depth + 1)]
 
 
 def read_pairs(pairs: Sequence[Sequence[int]]) -> Pairs:

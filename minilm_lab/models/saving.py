@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
+from minilm_lab.locks import locked
 
 
 def save_model(
@@ -119,21 +118,11 @@ def add_score(folder: Path, row: Sequence[object]) -> None:
         return
     line = "| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |"
     head = "| task | metric | score | seed | data |\n|---|---|---|---|---|\n"
-    # Fine-tuning runs of one student may end at the same moment.
-    with _locked(folder):
+    # Fine-tuning runs of one student may end at the same moment. The folder itself is the lock, so no lock file
+    # stays in what may be published.
+    with locked(folder):
         text = card.read_text(encoding="utf-8")
         if head in text and line not in text:
             temporary = card.with_name(".README.tmp")
             temporary.write_text(text.replace(head, f"{head}{line}\n"), encoding="utf-8")
             temporary.replace(card)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # The folder itself is the lock, so no lock file stays in what may be published.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

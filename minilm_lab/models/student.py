@@ -11,7 +11,8 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.families import FAMILIES, dropout_of, family_of, ffn_of
-from minilm_lab.models.student_config import attention_shape, check_family, ffn_size, student_config, uniform
+from minilm_lab.models.layer_map import uniform
+from minilm_lab.models.student_config import attention_shape, check_family, ffn_size, student_config
 from minilm_lab.models.student_weights import (
     copy_embeddings,
     copy_layers,

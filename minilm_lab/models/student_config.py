@@ -19,11 +19,7 @@ from minilm_lab.models.families import (
     positions_of,
     unused_positions,
 )
-
-
-def uniform(depth: int, whole: int) -> list[int]:
-    """`depth` layers of `whole`, from 1, evenly spread and ending at the last."""
-    return [round((i + 1) * whole / depth) for i in range(depth)]
+from minilm_lab.models.layer_map import uniform
 
 
 def check_family(kind: str, teacher: PretrainedConfig) -> None:

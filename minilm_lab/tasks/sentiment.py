@@ -15,7 +15,6 @@ a model fine-tuned on this task, or a corpus with its sentences, has seen the te
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import tarfile
@@ -27,6 +26,7 @@ import numpy as np
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.registry import download
 from minilm_lab.tasks.base import Examples, Splits, Task
+from minilm_lab.tasks.holdout import position
 
 REQUIREMENT = "vaderSentiment==3.3.2"
 #: Domain -> its file of ratings. Tweets have no entry in `DOMAINS`: they are unlabelled text.
@@ -55,7 +55,7 @@ class Sentence:
     @property
     def hash(self) -> float:
         """Uniform in [0, 1), a function of the key alone."""
-        return int.from_bytes(hashlib.blake2b(self.key.encode(), digest_size=8).digest()) / 2**64
+        return position((self.key, None))
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
+from minilm_lab.probes.base import Probe
 from minilm_lab.runs import metrics
+from minilm_lab.tasks.base import Splits
 
 
 class RandomnessByStep(pl.Callback):
@@ -161,14 +165,18 @@ class Progress(pl.Callback):
             self.bar.close()
 
 
-class HeldOut(pl.Callback):
-    """Measures the loss on blocks that are never trained on: at the start, every `every` steps, at the end."""
+class Measuring(pl.Callback, ABC):
+    """Measures the student as initialised, every `every` steps and at the end, also over a resume."""
 
-    def __init__(self, journal: Journal, batches: Callable[[], Iterable[dict[str, Any]]], every: int) -> None:
-        self.journal, self.batches, self.every = journal, batches, every
-        self.first: float | None = None
-        self.last: float | None = None
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.first: Any = None
+        self.last: Any = None
         self.measured = -1
+
+    @abstractmethod
+    def measure(self, trainer: pl.Trainer, module: Any) -> Any:
+        """Measure, write it to the journal, and return it."""
 
     def state_dict(self) -> dict[str, Any]:
         """The first and the last measurement."""
@@ -179,19 +187,32 @@ class HeldOut(pl.Callback):
         self.first, self.last, self.measured = state["first"], state["last"], state["measured"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The loss of the student as initialised."""
+        """The student as initialised."""
         if trainer.global_step == 0:
-            self._measure(trainer, module)
+            self._take(trainer, module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Measure when due."""
         step = trainer.global_step
         if step != self.measured and (step % self.every == 0 or step == trainer.max_steps):
-            self._measure(trainer, module)
+            self._take(trainer, module)
+
+    def _take(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.measured = trainer.global_step
+        self.last = self.measure(trainer, module)
+        self.first = self.last if self.first is None else self.first
+
+
+class HeldOut(Measuring):
+    """The loss on blocks that are never trained on."""
+
+    def __init__(self, journal: Journal, batches: Callable[[], Iterable[dict[str, Any]]], every: int) -> None:
+        super().__init__(every)
+        self.journal, self.batches = journal, batches
 
     @torch.no_grad()
-    def _measure(self, trainer: pl.Trainer, module: Any) -> None:
-        self.measured = trainer.global_step
+    def measure(self, trainer: pl.Trainer, module: Any) -> float:
+        """The mean loss of a block."""
         total, count = 0.0, 0
         module.student.eval()
         with trainer.precision_plugin.forward_context():
@@ -201,6 +222,32 @@ class HeldOut(pl.Callback):
                 total += float(module.losses(moved)["loss"]) * size
                 count += size
         module.student.train()
-        self.last = total / max(count, 1)
-        self.first = self.last if self.first is None else self.first
-        self.journal.write(trainer, {"held_out_loss": self.last})
+        loss = total / max(count, 1)
+        self.journal.write(trainer, {"held_out_loss": loss})
+        return loss
+
+
+class Probing(Measuring):
+    """A probe of the student, so that a researcher sees knowledge arrive and not only a loss: {"probe": {…}} lines.
+
+    Training goes on as if it had not been there: no random number is drawn, and every module is put back into
+    the mode it was in.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        splits: Splits,
+        tokenizer: PreTrainedTokenizerBase,
+        journal: Journal,
+        steps: int,
+    ) -> None:
+        super().__init__(probe.every or max(1, steps // 10))
+        self.probe, self.splits, self.tokenizer, self.journal = probe, splits, tokenizer, journal
+
+    def measure(self, trainer: pl.Trainer, module: Any) -> dict[str, float]:
+        """What the probe finds, by name."""
+        with trainer.precision_plugin.forward_context():
+            found = self.probe.measure(module.student, self.tokenizer, self.splits)
+        self.journal.write(trainer, {"probe": found})
+        return found

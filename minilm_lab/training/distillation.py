@@ -23,16 +23,15 @@ from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
 from minilm_lab.probes.base import NoProbe, Probe
-from minilm_lab.probes.callback import Probing
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.attention import use_fastest_attention
-from minilm_lab.training.callbacks import HeldOut, Journal
+from minilm_lab.training.callbacks import Journal, Probing
 from minilm_lab.training.distiller import Distiller
-from minilm_lab.training.fit import fit, precision_of, uses_gpu
+from minilm_lab.training.fit import precision_of, uses_gpu
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.pair import load_pair
 from minilm_lab.training.settings import How, Optim, Scale
-from minilm_lab.training.stream import open_stream
+from minilm_lab.training.stream import open_stream, train_on
 
 #: impl.teacher_precision -> the type of the teacher's weights; None: as the student computes.
 TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -146,24 +145,11 @@ class Distillation:
             seed=self.seed,
         )
         journal = Journal(folder.metrics, how.trainer.log_every)
-        measure = HeldOut(journal, stream.held_out, how.trainer.held_out_every or max(1, scale.steps // 10))
         probing = None
         if self.probe.measures:
             splits = self.probe.load(how.paths.hub, how.cache)
             probing = Probing(self.probe, splits, tokenizer, journal, scale.steps)
-        fit(
-            module,
-            stream.batches,
-            steps=scale.steps,
-            seed=self.seed,
-            title=folder.name,
-            folder=folder.path,
-            impl=how.impl,
-            settings=how.trainer,
-            loggers=loggers,
-            journal=journal,
-            callbacks=[measure, probing] if probing else [measure],
-        )
+        measure = train_on(module, stream, folder, journal, loggers, [probing] if probing else [])
         return {
             "loss": journal.recent.get("loss"),
             "held_out_loss": {"first": measure.first, "last": measure.last},

@@ -14,12 +14,12 @@ from minilm_lab.models.mlm import new_masked_lm, with_body
 from minilm_lab.models.saving import save_model
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.runs.folder import RunFolder
-from minilm_lab.training.callbacks import HeldOut, Journal
-from minilm_lab.training.fit import fit, precision_of
+from minilm_lab.training.callbacks import Journal
+from minilm_lab.training.fit import precision_of
 from minilm_lab.training.head_trainer import HeadTrainer
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import Head, How, Optim, Scale
-from minilm_lab.training.stream import open_stream
+from minilm_lab.training.stream import open_stream, train_on
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,6 @@ class HeadTraining:
         optim = Optim(lr=self.head.lr, warmup=self.head.warmup)
         module = HeadTrainer(model, optim, self.scale.steps, fused=precision != "16-mixed")
         journal = Journal(folder.metrics, how.trainer.log_every)
-        every = how.trainer.held_out_every or max(1, self.scale.steps // 10)
-        measure = HeldOut(journal, stream.held_out, every)
         about = {
             "identity": folder.identity,
             "command": "pretrain",
@@ -58,20 +56,7 @@ class HeadTraining:
         }
         loggers = how.logger.build(folder.path, about)
         try:
-            fit(
-                module,
-                stream.batches,
-                steps=self.scale.steps,
-                seed=self.seed,
-                title=folder.name,
-                folder=folder.path,
-                impl=how.impl,
-                settings=how.trainer,
-                loggers=loggers,
-                journal=journal,
-                callbacks=[measure],
-            )
-            assert measure.last is not None and measure.first is not None
+            measure = train_on(module, stream, folder, journal, loggers)
             perplexity = {"first": math.exp(measure.first), "last": math.exp(measure.last)}
             finish(loggers, {"held_out_perplexity": perplexity["last"]})
         finally:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from minilm_lab.corpora import Blocks, build, held_out_batches, loader
 from minilm_lab.corpora.masking import Masking
-from minilm_lab.training.fit import micro_batch
+from minilm_lab.runs.folder import RunFolder
+from minilm_lab.training.callbacks import HeldOut, Journal
+from minilm_lab.training.fit import fit, micro_batch
 from minilm_lab.training.settings import How, Scale
 
 
@@ -49,6 +52,33 @@ class Stream:
     def held_out(self) -> Iterator[Any]:
         """The blocks that are never trained on, `trainer.held_out_blocks` at most."""
         return held_out_batches(self.blocks, self.micro, self.how.trainer.held_out_blocks, self.masking)
+
+
+def train_on(
+    module: pl.LightningModule,
+    stream: Stream,
+    folder: RunFolder,
+    journal: Journal,
+    loggers: Sequence[Any],
+    callbacks: Sequence[pl.Callback] = (),
+) -> HeldOut:
+    """Train `module` on the stream to the steps of its scale, in the run's folder; returns the held-out losses."""
+    settings, steps = stream.how.trainer, stream.scale.steps
+    measure = HeldOut(journal, stream.held_out, settings.held_out_every or max(1, steps // 10))
+    fit(
+        module,
+        stream.batches,
+        steps=steps,
+        seed=stream.seed,
+        title=folder.name,
+        folder=folder.path,
+        impl=stream.how.impl,
+        settings=settings,
+        loggers=loggers,
+        journal=journal,
+        callbacks=[measure, *callbacks],
+    )
+    return measure
 
 
 def open_stream(

@@ -12,8 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.config import build
-from minilm_lab.probes.callback import Probing
-from minilm_lab.training.callbacks import Journal
+from minilm_lab.training.callbacks import Journal, Probing
 from minilm_lab.training.fit import fit
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.settings import Optim
