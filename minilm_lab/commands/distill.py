@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -161,11 +163,21 @@ def distill(ready: DistillPlan) -> dict[str, Any]:
     return execute(ready.folder, ready.what, ready.job.how.plain(), ready.job.train)
 
 
-def needed(ready: DistillPlan) -> list[RunFolder]:
-    """The folders of everything that `distill` makes, in order; the student's own is the last."""
-    before = needed(ready.assistant) if ready.assistant is not None else []
-    head = [ready.head.folder] if ready.head is not None else []
-    return [*before, *head, ready.folder]
+@dataclass(frozen=True)
+class Step:
+    """One of the runs that make a student."""
+
+    folder: RunFolder
+    make: Callable[[], Any]
+    """Does it, once the steps before it are done."""
+    plan: DistillPlan | PretrainPlan
+
+
+def steps(ready: DistillPlan) -> list[Step]:
+    """Everything that `distill` makes, in order: assistants, the teacher's head, the student itself."""
+    before = steps(ready.assistant) if ready.assistant is not None else []
+    head = [Step(ready.head.folder, ready.head.make, ready.head)] if ready.head is not None else []
+    return [*before, *head, Step(ready.folder, partial(distill, ready), ready)]
 
 
 def run(cfg: DictConfig) -> float:

@@ -31,7 +31,8 @@ class Teacher:
     path: Optional[str] = None
     """A folder that save_pretrained wrote (model and tokenizer)."""
     layer: Optional[int] = None
-    """The distilled layer, counted from 1; null = the last. MiniLMv2 takes 21 of 24 for BERT-large."""
+    """The distilled layer, counted from 1, or from the end: -1 = the last, as null. MiniLMv2 takes 21 of 24 for
+    BERT-large."""
 
     rotary: str = "before"
     """Where positions turn queries and keys (ModernBERT, Llama, Qwen): read these before or after they are turned.
@@ -70,7 +71,7 @@ class Teacher:
                 f"teacher.rotary=after: positions do not turn the queries and keys of a '{config.model_type}' model; "
                 "use teacher.rotary=before"
             )
-        if self.layer is not None and not 1 <= self.layer <= config.num_hidden_layers:
+        if not 1 <= self.distilled_layer(config) <= config.num_hidden_layers:
             raise LabError(
                 f"teacher.layer={self.layer} is outside 1..{config.num_hidden_layers}, the layers of {self.name}"
             )
@@ -78,7 +79,10 @@ class Teacher:
 
     def distilled_layer(self, config: PretrainedConfig) -> int:
         """The distilled layer as a number, counted from 1."""
-        return int(config.num_hidden_layers) if self.layer is None else self.layer
+        last = int(config.num_hidden_layers)
+        if self.layer is None:
+            return last
+        return self.layer if self.layer >= 0 else last + 1 + self.layer
 
     def identity(self, cache: Path) -> dict[str, Any]:
         """What of the teacher decides a result: its weights and the layer, not where they lie."""

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoModel, BertConfig
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, needed, plan
+from minilm_lab.commands.distill import distill, plan, steps
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import Assistant
 from minilm_lab.models.student import Student
@@ -71,7 +71,7 @@ def test_an_assistant_larger_than_the_teacher_or_smaller_than_the_student_is_ref
 def test_a_student_learns_from_its_assistant_which_is_made_once(tiny: list[str]) -> None:
     words = [*tiny, "assistant=auto", "student=half_depth_half_width"]
     ready = plan(compose_command("distill", words))
-    assert [f.command for f in needed(ready)] == ["distill", "distill"]
+    assert [step.folder.command for step in steps(ready)] == ["distill", "distill"]
     assert ready.assistant is not None
     assert (
         ready.assistant.what["student"]["layers"] == 4

@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM
 
 from minilm_lab.commands import pretrain
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, needed, plan
+from minilm_lab.commands.distill import distill, plan, steps
 from minilm_lab.errors import LabError
 
 #: What `tiny` says of students and objectives, which a head has nothing to do with.
@@ -44,7 +44,7 @@ def test_an_objective_that_reads_logits_finds_the_head_or_makes_it(tiny: list[st
     words = [w for w in tiny if not w.startswith("objective")]
     for objective in ("mlm_kd", "distilbert"):
         ready = plan(compose_command("distill", [*words, f"objective={objective}", "head=mlm"]))
-        assert [f.command for f in needed(ready)] == ["pretrain", "distill"]
+        assert [step.folder.command for step in steps(ready)] == ["pretrain", "distill"]
         distill(ready)
     heads = list((ready.folder.runs / "pretrain").iterdir())
     assert len(heads) == 1

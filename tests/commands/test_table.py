@@ -26,9 +26,9 @@ BROKEN = {"key": "broken", "title": "Diverges", "overrides": ["tune.lr=1e30", "t
 
 def use_experiments(folder: Path) -> None:
     """Called in the process of the command: tables are looked for in a folder of the test."""
-    from minilm_lab.commands import table
+    from minilm_lab.commands.tables import spec
 
-    table.experiments_folder = lambda: folder
+    spec.experiments_folder = lambda: folder
 
 
 def refuse_models(folder: Path) -> None:
@@ -79,7 +79,8 @@ def test_a_table_is_made_and_then_answered_from_its_records(tables: Tables) -> N
     tables.write(TEACHER, DISTILLED)
     dry = tables.make("dry=true")
     assert dry.code == 0, dry.err
-    assert dry.out.count("to do") == 5, "two seeds of two rows, and one distillation"
+    assert dry.out.count("to do  ") == 5, "two seeds of two rows, and one distillation"
+    assert "5 runs to do, 0 done" in dry.out and "FLOP" in dry.out
     assert not tables.runs.exists()
 
     made = tables.make()
@@ -97,7 +98,7 @@ def test_a_table_is_made_and_then_answered_from_its_records(tables: Tables) -> N
     again = tables.make(models=False)
     assert again.code == 0, again.err
     assert again.out == made.out
-    assert tables.make("dry=true").out.count("done") == 5
+    assert tables.make("dry=true").out.count("done   ") == 5
 
 
 def test_a_row_that_fails_stops_no_other_and_is_named(tables: Tables) -> None:
