@@ -9,11 +9,29 @@ TESTS  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 # Extra Hydra overrides for a target: make demo ARGS="tune.lr=5e-5"
 ARGS   ?=
 
+# The papers' tables: make table5 SCALE=laptop LAUNCHER=joblib SEEDS=3 TEACHER=mpnet_base
+SCALE    ?=
+LAUNCHER ?= local
+SEEDS    ?=
+TEACHER  ?=
+TABLES   := $(patsubst experiments/%/table.yaml,%,$(wildcard experiments/table*/table.yaml))
+ABLATIONS := $(patsubst experiments/%/table.yaml,%,$(wildcard experiments/v2_*/table.yaml)) ablation
+launcher_local  := hydra/launcher=basic
+launcher_joblib := hydra/launcher=joblib
+launcher_slurm  := hydra/launcher=submitit_slurm
+CHOICES  = $(or $(launcher_$(LAUNCHER)),$(error LAUNCHER=$(LAUNCHER): choose local, joblib or slurm)) \
+	$(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),scale.seeds=$(SEEDS)) $(if $(TEACHER),teacher=$(TEACHER)) $(ARGS)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table table-dry runs bench test lint format smoke clean
+.PHONY: help setup demo table table-dry tables ablations report dashboard sync runs bench test lint format smoke clean \
+	$(TABLES) $(TABLES:%=%-dry) $(ABLATIONS) $(ABLATIONS:%=%-dry)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  tableN       A table of the MiniLM paper: $(TABLES)"
+	@echo "  v2_…         A table of MiniLMv2, or the grid: $(ABLATIONS)"
+	@echo "  …-dry        The same, only saying which runs it needs, which are done, and what the rest costs"
+	@echo "               with SCALE=demo|laptop|gpu|paper LAUNCHER=local|joblib|slurm SEEDS=… TEACHER=… ARGS=…"
 
 setup: $(READY) ## Make the virtual environment with the pinned packages
 
@@ -34,6 +52,25 @@ table: $(READY) ## Run what a table misses and render it: make table NAME=wikipe
 
 table-dry: $(READY) ## Say which runs a table needs and which are done
 	$(LAB) table name=$(NAME) dry=true $(ARGS)
+
+$(TABLES) $(ABLATIONS): $(READY)
+	$(LAB) table name=$@ $(CHOICES)
+
+$(TABLES:%=%-dry) $(ABLATIONS:%=%-dry): $(READY)
+	$(LAB) table name=$(@:%-dry=%) dry=true $(CHOICES)
+
+tables: $(TABLES) ## Every table of the MiniLM paper (make -k tables goes on after one that fails)
+
+ablations: $(ABLATIONS) ## Every table of MiniLMv2, and the grid of layer, relations and depth
+
+report: $(READY) ## One HTML page of every table that there is
+	$(LAB) report $(ARGS)
+
+dashboard: $(READY) ## Save a W&B workspace that compares students (after `wandb login`)
+	$(LAB) dashboard $(ARGS)
+
+sync: $(READY) ## Upload the W&B runs that were kept offline (after `wandb login`)
+	$(LAB) sync $(ARGS)
 
 runs: $(READY) ## List the runs
 	$(LAB) runs $(ARGS)

@@ -9,30 +9,65 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.resolvers import oc
 
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.secrecy import check_name
+
+_NO_DEFAULT = object()
 
 #: Only classes of the lab are built from a config: a config is data, it must not run other code.
 ALLOWED_PREFIX = "minilm_lab."
+#: What an option of each group is: the class, or a class it extends (or, for loggers, the module it is in).
+KINDS = {
+    "assistant": "minilm_lab.models.assistant.Assistant",
+    "corpus": "minilm_lab.corpora.corpus.Corpus",
+    "head": "minilm_lab.training.settings.Head",
+    "impl": "minilm_lab.training.settings.Impl",
+    "logger": "minilm_lab.training.loggers",
+    "objective": "minilm_lab.objectives.base.Objective",
+    "optim": "minilm_lab.training.settings.Optim",
+    "paths": "minilm_lab.training.settings.Paths",
+    "probe": "minilm_lab.probes.base.Probe",
+    "scale": "minilm_lab.training.settings.Scale",
+    "student": "minilm_lab.models.student.Student",
+    "task": "minilm_lab.tasks.base.Task",
+    "teacher": "minilm_lab.models.teacher.Teacher",
+    "trainer": "minilm_lab.training.settings.TrainerSettings",
+    "tune": "minilm_lab.training.settings.Tune",
+}
+
+
+def _environment(name: str, default: Any = _NO_DEFAULT) -> Any:
+    check_name(name)
+    return oc.env(name) if default is _NO_DEFAULT else oc.env(name, default)
+
+
+# ${oc.env:NAME} reads settings, never secrets: what is in a config is written into records.
+OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 
 
 def locate(target: str) -> type[Any]:
     """Return the dataclass that a `_target_` names; LabError if there is none in the lab."""
     module, _, name = target.rpartition(".")
-    if not target.startswith(ALLOWED_PREFIX):
+    # A part with an underscore in front is private; `minilm_lab.__main__` would even run a command.
+    if not target.startswith(ALLOWED_PREFIX) or any(part.startswith("_") for part in target.split(".")):
         raise LabError(f"_target_: {target} is not part of the lab (it must start with '{ALLOWED_PREFIX}')")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise LabError(f"_target_: {target} cannot be imported ({error})") from error
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise LabError(f"_target_: {target} is not a dataclass")
+    if not found.__module__.startswith(ALLOWED_PREFIX):  # a library's, which a module of the lab imports
+        raise LabError(f"_target_: {target} is {found.__module__}.{name}, which is not part of the lab")
     return found
 
 
@@ -50,7 +85,20 @@ def build(node: Any, key: str) -> Any:
         raise LabError(f"{where}: {_first_line(error)}") from error
     assert isinstance(values, dict)
     schema = locate(str(values.pop("_target_")))
+    kind = KINDS.get(key)
+    names = [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]
+    if kind is not None and not any(f"{name}.".startswith(f"{kind}.") for name in names):
+        raise LabError(f"{key}._target_={names[0]} is no {key}; choose a file of the group conf/{key}")
     return from_values(schema, values, key)
+
+
+def section(cfg: DictConfig, key: str) -> Any:
+    """`build` of the group `key` of a composed config, which may lack it or lead nowhere."""
+    try:
+        node = cfg.get(key)
+    except OmegaConfBaseException as error:
+        raise LabError(f"{key}: {_first_line(error)}; choose a file of the group conf/{key}") from error
+    return build(node, key)
 
 
 def from_values(schema: type[Any], values: Mapping[Any, Any], key: str) -> Any:
@@ -66,9 +114,22 @@ def from_values(schema: type[Any], values: Mapping[Any, Any], key: str) -> Any:
             raise LabError(f"{key}.{name} must be given, for example {key}.{name}=…")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        _check_finite(OmegaConf.to_container(merged), key)
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise _explained(error, values, key) from error
+
+
+def _check_finite(value: Any, key: str) -> None:
+    """Refuse NaN and infinity, which compare with limits in surprising ways, wherever a number stands."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_finite(inner, f"{key}.{name}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_finite(inner, f"{key}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise LabError(f"{key}={value} must be a finite number")
 
 
 def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: str) -> LabError:

@@ -22,8 +22,13 @@ COMMANDS = {
     "table": "run what a table of experiments/ still misses, and render it",
     "bench": "measure a distillation step on this machine against what other code does",
     "inspect": "show what a model is: shape, parameters, where Q, K, V are, which relation heads are possible",
+    "speed": "measure parameters and forward times of several models on this machine (MiniLM, table 4)",
     "export": "write a student for others: Hugging Face, sentence-transformers, ONNX, int8 ONNX",
+    "rerun": "do a recorded run again elsewhere and compare: metrics, weights, scores, to the bit",
+    "report": "write one HTML page of every table, with plots",
     "runs": "list runs: state, name, loss or score, age",
+    "sync": "upload the W&B runs that were kept offline",
+    "dashboard": "save a W&B workspace with the panels for comparing students",
 }
 
 #: What the system says when nothing more can be written: disk, quota, largest file.
@@ -53,17 +58,21 @@ def main() -> None:
 
 def _run(command: str, rest: list[str]) -> None:
     from minilm_lab.commands import composing
+    from minilm_lab.runs import stopping
 
-    _prepare()
+    prepare_process()
     module = importlib.import_module(f"minilm_lab.commands.{command}")
     # Let errors through Hydra: they are told below, without a traceback through libraries.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # A cluster asks with SIGTERM: the run ends as after Ctrl-C, says so in its status, and can be resumed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A cluster asks with SIGTERM: training ends with a checkpoint, anything else as after Ctrl-C.
+    signal.signal(signal.SIGTERM, stopping.terminate)
     try:
         words = module.with_table(rest) if command == "table" else rest
         sys.argv = [f"minilm-lab {command}", *composing.expand(words)]
-        _hydra(command, module.run)()
+        if {"-m", "--multirun"} & set(rest):
+            _multirun(command, module.run)
+        else:
+            _hydra(command, module.run)()
     except LabError as error:
         _fail(str(error))
     except composing.COMPOSITION_ERRORS as error:
@@ -75,8 +84,28 @@ def _run(command: str, rest: list[str]) -> None:
             f"{error.strerror}: {error.filename or 'a file'} could not be written, what was there before is whole. "
             "Free some space and start the same command again: it goes on from the last checkpoint"
         )
+    except stopping.Terminated as error:
+        # 128 + 15: what a shell says of a job that ended by SIGTERM; launchers that requeue look for it.
+        _fail(f"{error}; start the same command again and it goes on from the last checkpoint", code=143)
     except KeyboardInterrupt:
         _fail("interrupted; start the same command again and it goes on from the last checkpoint", code=130)
+
+
+def _multirun(command: str, run: Callable[[Any], Any]) -> None:
+    """Every job is tried; those that failed are named at the end."""
+    from minilm_lab.commands import failures
+
+    with failures.collected() as failed:
+        try:
+            _hydra(command, failures.noted(run))()
+        except Exception as error:
+            if not failed():
+                raise
+            jobs = "\n  ".join(failed())
+            message = (
+                f"{len(failed())} jobs failed; the same command tries them again, and no other:\n  {jobs}"
+            )
+            raise LabError(message) from error
 
 
 def _hydra(command: str, run: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -87,7 +116,7 @@ def _hydra(command: str, run: Callable[[Any], Any]) -> Callable[[], Any]:
     return hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=command)(run)
 
 
-def _prepare() -> None:
+def prepare_process() -> None:
     """Quiet libraries and a plain log: time, message."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("minilm_lab").setLevel(logging.INFO)

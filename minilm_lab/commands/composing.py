@@ -9,6 +9,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Sweep
 from hydra.errors import (
     HydraException,
     MissingConfigException,
@@ -17,7 +19,11 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minilm_lab.commands.trust import guard_hydra
 from minilm_lab.errors import LabError, nearest
+
+# Whoever composes imports this module: nothing is composed unchecked.
+guard_hydra()
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
@@ -50,17 +56,41 @@ def expand(overrides: Sequence[str]) -> list[str]:
     """Write `objective=[a,b]` as Hydra takes it: the objective `sum` with the terms a and b."""
     words: list[str] = []
     for word in overrides:
+        if word.startswith("where="):  # Hydra wants quotes around a value with "=" in it
+            word = "where=" + word.removeprefix("where=").replace("=", ":")
+        if word.startswith("--experimental-rerun"):
+            raise LabError(
+                f"{word}: Hydra would run a pickle file; use `minilm-lab rerun run=<folder or identity>`"
+            )
         found = re.fullmatch(r"objective=\[([^\]]*)\]", word.replace(" ", ""))
         if found is None:
+            _check_choice(word)
             words.append(word)
             continue
         names = [name for name in found.group(1).split(",") if name]
         if len(set(names)) != len(names) or not names:
             raise LabError(f"{word}: give different objectives, such as objective=[minilmv2,mlm_kd]")
+        for name in names:
+            _check_choice(f"objective={name}")
         words.append("objective=sum")
         words += [f"+objective@objective.terms.{name}={name}" for name in names]
         words += [f"+objective.weights.{name}=1.0" for name in names]
     return words
+
+
+def _check_choice(word: str) -> None:
+    """Refuse `teacher=5`, at which Hydra stumbles: the options of a group are names."""
+    found = re.fullmatch(r"\+{0,2}([a-z_]+)(@[\w.]*)?=(.*)", word, re.DOTALL)
+    if found is None or not (conf_folder() / found[1]).is_dir():
+        return
+    try:
+        value = OverridesParser.create().parse_override(f"{found[1]}={found[3]}").value()
+    except HydraException:  # it is explained later
+        return
+    wrong = [one for one in (value if isinstance(value, list) else [value]) if not isinstance(one, str)]
+    if wrong and wrong != [None] and not isinstance(value, Sweep):
+        options = sorted(file.stem for file in (conf_folder() / found[1]).glob("[!_]*.yaml"))
+        raise LabError(f"{word}: {_options(found[1], options)}; choose one by its name")
 
 
 def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str:

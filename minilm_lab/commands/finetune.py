@@ -24,6 +24,7 @@ from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.tasks.base import Splits, Task
 from minilm_lab.training.finetuning import Finetuning
 from minilm_lab.training.fit import micro_batch
+from minilm_lab.training.loggers import answer_sweep
 from minilm_lab.training.settings import Tune
 
 
@@ -39,7 +40,8 @@ class FinetunePlan:
 
 def plan(cfg: DictConfig) -> FinetunePlan:
     """Check the config, read the task's data and name the runs; no model is loaded."""
-    return plan_seeds(cfg, [cfg.tune.seed], {})[0]
+    tune: Tune = config.section(cfg, "tune")
+    return plan_seeds(cfg, [tune.seed], {})[0]
 
 
 def plan_seeds(
@@ -133,7 +135,10 @@ def _elsewhere(source: str) -> tuple[str, dict[str, Any]]:
 def run(cfg: DictConfig) -> float:
     """Entry point for Hydra; returns the score, for sweepers that maximise."""
     ready = plan(cfg)
+    known = ready.folder.result() is not None
     record = finetune(ready)
+    if known:
+        answer_sweep("score", float(record["score"]["value"]))
     scores = ", ".join(f"{name} {value:.2f}" for name, value in record["scores"].items())
     note = f" ({record['data_note']})" if record["data_note"] else ""
     print(f"{record['names']['task']}: {scores}{note}")

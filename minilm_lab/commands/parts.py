@@ -5,23 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from minilm_lab import config
 from minilm_lab.errors import LabError
 from minilm_lab.models.teacher import Teacher
+from minilm_lab.secrecy import check_config
 from minilm_lab.training.fit import check_device
 from minilm_lab.training.settings import How, Scale
 
 
 def read_how(cfg: DictConfig) -> How:
     """Check and build impl, trainer, logger and paths."""
-    built = {name: config.build(cfg[name], name) for name in ("impl", "trainer", "logger", "paths")}
+    check_readable(cfg)
+    built = {name: config.section(cfg, name) for name in ("impl", "trainer", "logger", "paths")}
     hub = built["paths"].hub
     if hub is not None and not Path(hub).expanduser().is_dir():
         raise LabError(f"paths.hub={hub} is not a folder; it holds <owner>/<name>/… as on the hub")
     check_device(built["impl"], built["trainer"])
-    return How(**built, experiment=str(cfg.get("experiment_name") or ""))
+    asked = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(asked, dict)
+    composed = {str(name): group for name, group in asked.items() if name != "hydra"}
+    check_config(composed)
+    return How(**built, experiment=str(cfg.get("experiment_name") or ""), asked=composed)
+
+
+def check_readable(cfg: DictConfig) -> None:
+    """Refuse a config of which a group or setting at the top is missing or leads nowhere."""
+    for name in cfg:
+        try:
+            cfg.get(name)
+            missing = OmegaConf.is_missing(cfg, name)
+        except OmegaConfBaseException as error:
+            raise LabError(f"{name}: {str(error).splitlines()[0]}") from error
+        if missing:
+            raise LabError(f"{name} must be given, for example {name}=…")
 
 
 def read_seed(cfg: DictConfig) -> int:

@@ -1,27 +1,59 @@
-"""`minilm-lab runs`: the list of runs, newest first."""
+"""`minilm-lab runs`: the list of runs, filtered and sorted; or some of them beside each other."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
 from minilm_lab.reports import listing
+from minilm_lab.reports.compare import compare, to_rich, to_text
+from minilm_lab.reports.compare import to_data as comparison_data
 from minilm_lab.reports.records import load
+from minilm_lab.reports.select import matching, named
 
 
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     folder = Path(cfg.paths.runs)
-    found = listing.list_runs(load(folder), command=cfg.command, state=cfg.state, contains=cfg.contains)
-    if cfg.json:
-        print(json.dumps(listing.to_data(found), indent=2))
-    elif not found:
-        print(f"no runs in {folder}; start one with `minilm-lab distill` or `make demo`")
+    known = load(folder)
+    if cfg.compare is not None:
+        compared = compare(named(known, _words(cfg.compare)))
+        _show(cfg.json, comparison_data(compared), to_rich(compared), to_text(compared))
+        return
+    found = listing.list_runs(
+        matching(known, _words(cfg.where), cfg.experiment_name),
+        command=cfg.command,
+        state=cfg.state,
+        contains=cfg.contains,
+        sort=cfg.sort,
+    )
+    if not found and not cfg.json:
+        if known:
+            print(f"none of the {len(known)} runs in {folder} fits")
+        else:
+            print(f"no runs in {folder}; start one with `minilm-lab distill` or `make demo`")
+        return
+    _show(cfg.json, listing.to_data(found), listing.to_rich(found), listing.to_text(found))
+
+
+def _show(as_json: bool, data: Any, pretty: Any, plain: str) -> None:
+    if as_json:
+        print(json.dumps(data, indent=2))
     elif sys.stdout.isatty():
-        Console().print(listing.to_rich(found))
+        Console().print(pretty)
     else:
-        print(listing.to_text(found), end="")
+        print(plain, end="")
+
+
+def _words(value: Any) -> list[str]:
+    """A setting that is one text or a list of them."""
+    if value is None:
+        return []
+    if isinstance(value, ListConfig):
+        return [str(word) for word in OmegaConf.to_container(value) or []]
+    return [str(value)]

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 #: Goes up whenever the same settings would give other blocks.
 FORMAT = 1
 SHORTEST_LENGTH = 8
+#: What the system says when nothing more can be written: disk, quota, largest file.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def build(
@@ -72,9 +74,13 @@ def build(
     folder = Path(cache) / "corpora" / settings_checksum(settings)
     if (blocks := _opened(folder)) is not None:
         return blocks
-    folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"Another process tokenises the corpus '{corpus.name}'; waiting for it."
-    with locked(folder.with_suffix(".lock"), waiting):
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder.with_suffix(".lock"), waiting))
+        except OSError as error:
+            raise LabError(f"paths.cache={cache} cannot be written to ({error.strerror or error})") from error
         if (blocks := _opened(folder)) is None:
             _write(folder, corpus, tokenizer, settings, length, corpus.documents(hub, cache), progress)
             blocks = Blocks.open(folder)
@@ -103,8 +109,8 @@ def _write(
     """Build in a folder beside, which takes the place of `folder` when it is whole."""
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
-    partial.mkdir()
     try:
+        partial.mkdir()
         index = _write_blocks(partial, corpus, tokenizer, settings, length, documents, progress)
         _check_enough(index)
         write_index(partial, index)
@@ -112,16 +118,14 @@ def _write(
             shutil.rmtree(folder)
         partial.replace(folder)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_FULL:
             raise
-        shutil.rmtree(partial, ignore_errors=True)
         raise LabError(
-            f"the disk is full: no room for the tokens of corpus '{corpus.name}' in {folder.parent}; "
-            "free some, or point paths.cache elsewhere."
+            f"the disk is full: no room for the tokens of corpus '{corpus.name}' in {folder.parent} "
+            f"({error.strerror}); free some, or point paths.cache elsewhere."
         ) from error
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _write_blocks(

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 
+from minilm_lab.children import end_with_parent
+
 #: Importable package -> distribution, for packages that installing the lab installs.
 PACKAGES = {
     "datasets": "datasets",
@@ -64,7 +66,7 @@ def docstrings(max_characters: int) -> Iterator[str]:
     seen: set[bytes] = set()
     given = 0
     processes = min(8, os.cpu_count() or 1)
-    pool = ProcessPoolExecutor(processes)
+    pool = ProcessPoolExecutor(processes, initializer=end_with_parent)
     try:
         for texts in _map_in_order(pool, tasks, ahead=2 * processes):
             for text in texts:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
 
 from minilm_lab.exporting.embedding import Forward
+from minilm_lab.models.speed import in_turns
 
 BATCH, LENGTH, ROUNDS = 32, 64, 15
 
@@ -22,18 +23,16 @@ def forward_seconds(forwards: Mapping[str, Forward], vocabulary: int, longest: i
     shape = (BATCH, min(LENGTH, longest))
     random = np.random.default_rng(0)
     mask = np.ones(shape, dtype=np.int64)
-    times: dict[str, list[float]] = {name: [] for name in forwards}
+    tokens = [random.integers(0, vocabulary, shape) for _ in range(ROUNDS + 1)]
+
+    def run(forward: Forward, turn: int) -> None:
+        ids = tokens[turn]
+        forward({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for turn in range(ROUNDS + 1):
-            ids = random.integers(0, vocabulary, shape)
-            batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-            for name, forward in forwards.items():
-                began = time.perf_counter()
-                forward(batch)
-                if turn:
-                    times[name].append(time.perf_counter() - began)
+        seconds = in_turns({name: partial(run, forward) for name, forward in forwards.items()}, ROUNDS)
     finally:
         torch.set_num_threads(threads)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: statistics.median(taken) for name, taken in seconds.items()}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, nearest
 from minilm_lab.reports.records import Record
 from minilm_lab.reports.table import Caption, Cell
+
+#: What a paper's number may say in a table's YAML.
+_PAPER = ("value", "source", "unverified")
 
 
 def score_cell(
@@ -17,6 +21,7 @@ def score_cell(
     *,
     paper: float | None = None,
     paper_unverified: bool = False,
+    paper_source: str = "",
 ) -> Cell:
     """Return the scores (0 to 100) of fine-tuning runs that differ in their seed alone.
 
@@ -25,6 +30,7 @@ def score_cell(
         metric: a key of the records' `scores`; their headline score if None.
         paper: the paper's number.
         paper_unverified: whether that number was not checked in the paper.
+        paper_source: where that number stands, such as `P1 Table 3`.
 
     Raises:
         LabError: two runs have one seed, or a completed run lacks the metric.
@@ -44,7 +50,38 @@ def score_cell(
         seeds=seeds if len(seeds) == len(found) else [],
         paper=paper,
         paper_unverified=paper_unverified,
+        paper_source=paper_source,
     )
+
+
+def with_paper(cell: Cell, number: Any, where: str) -> Cell:
+    """Return `cell` with the paper's number beside its values.
+
+    Args:
+        cell: of any column; an empty one where the column is worked out (average, kept).
+        number: as a table's YAML has it: a number, `{value: 91.0, source: "P1 Table 3", unverified: true}`
+            (source and unverified may be left out), or None, or value None, for no number.
+        where: how errors name the number, such as ``"rows.minilm.paper.sst2"``.
+
+    Raises:
+        LabError: `number` is none of these.
+    """
+    if number is None or (isinstance(number, Mapping) and "value" in number and number["value"] is None):
+        return cell
+    known: Mapping[str, Any] = number if isinstance(number, Mapping) else {"value": number}
+    for key in known:
+        if key not in _PAPER:
+            raise LabError(
+                f"{where}.{key}: no such setting.{nearest(str(key), _PAPER)} It has: {', '.join(_PAPER)}"
+            )
+    value, source, unverified = known.get("value"), known.get("source", ""), known.get("unverified", False)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise LabError(f"{where}={value!r} must be a number, or null where the paper gives none")
+    if not isinstance(source, str):
+        raise LabError(f"{where}.source={source!r} must be text, such as 'P1 Table 3'")
+    if not isinstance(unverified, bool):
+        raise LabError(f"{where}.unverified={unverified!r} must be true or false")
+    return replace(cell, paper=float(value), paper_unverified=unverified, paper_source=source)
 
 
 def parameters_cell(records: Iterable[Record], part: str = "total") -> Cell:

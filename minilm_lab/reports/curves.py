@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from minilm_lab.errors import LabError
 from minilm_lab.reports.records import Record, as_number, read_metrics
 
 Points = list[tuple[float, float]]
@@ -45,6 +48,42 @@ def curve_from_metrics(label: str, lines: Iterable[Mapping[str, Any]]) -> Curve:
             if value is not None and math.isfinite(value):
                 points[step] = value
     return Curve(label, sorted(training.items()), sorted(held_out.items()))
+
+
+def write_curves(curves: Iterable[Curve], path: str | Path) -> Path:
+    """Write curves as JSON that `read_curves` reads back, thinned and to six digits: a few KB a curve."""
+    data = [
+        {"label": curve.label, "training": _short(curve.training), "held_out": _short(curve.held_out)}
+        for curve in curves
+    ]
+    path = Path(path)
+    path.write_text(json.dumps(data, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read_curves(path: str | Path) -> list[Curve]:
+    """Return the curves that `write_curves` wrote; none if there is no such file.
+
+    Raises:
+        LabError: the file holds something else.
+    """
+    try:
+        data = json.loads(Path(path).read_bytes())
+        return [
+            Curve(
+                str(item["label"]),
+                *([(float(x), float(y)) for x, y in item[key]] for key in ("training", "held_out")),
+            )
+            for item in data
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LabError(f"{path} holds no loss curves: {type(error).__name__} {error}") from error
+
+
+def _short(points: Points) -> list[list[float]]:
+    return [[step, float(f"{value:.6g}")] for step, value in thin(points)]
 
 
 def smooth(points: Points, share: float = 0.05) -> Points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ from minilm_lab.reports.text import DASH, one_line
 #: A run that says it is running, but whose process is gone from this machine; started again, it resumes.
 INTERRUPTED = "INTERRUPTED"
 STATES = (RUNNING, INTERRUPTED, COMPLETED, FAILED, UNREADABLE)
+#: What the list can be sorted by: newest first; best score first; lowest loss first; by name.
+SORTS = ("age", "score", "loss", "name")
 
 _HEADINGS = ("STATE", "COMMAND", "NAME", "RESULT", "AGE", "IDENTITY")
 _STYLES = {RUNNING: "cyan", INTERRUPTED: "yellow", COMPLETED: "green", FAILED: "red", UNREADABLE: "magenta"}
@@ -61,10 +64,11 @@ def list_runs(
     command: str | None = None,
     state: str | None = None,
     contains: str | None = None,
+    sort: str = "age",
     host: str | None = None,
     alive: Callable[[int, datetime | None], bool] | None = None,
 ) -> list[Listed]:
-    """Return the runs that match all filters, newest first.
+    """Return the runs that match all filters, in the order of `sort`.
 
     Args:
         records: from `records.load`.
@@ -72,11 +76,12 @@ def list_runs(
         command: keep this command's runs.
         state: keep runs in this state, one of `STATES`, in upper or lower case.
         contains: keep runs with this text in their name or identity, in upper or lower case.
+        sort: one of `SORTS`; runs without a score or loss come last.
         host: name of this machine; only its processes can be looked for.
         alive: says whether the process (id, time of the run's last sign of life) still works on its run.
 
     Raises:
-        LabError: `state` is no state.
+        LabError: `state` is no state, or `sort` no order.
     """
     now = now or datetime.now(UTC)
     host = host if host is not None else socket.gethostname()
@@ -85,6 +90,8 @@ def list_runs(
         raise LabError(
             f"state={state!r} must be one of {', '.join(STATES)}." + nearest(state.upper(), STATES)
         )
+    if sort not in SORTS:
+        raise LabError(f"sort={sort} must be one of {', '.join(SORTS)}." + nearest(sort, SORTS))
     found = []
     for record in sorted(records, key=lambda record: record.updated or _OLDEST, reverse=True):
         listed = Listed(_state(record, host, alive), _result(record), _age(record.updated, now), record)
@@ -95,7 +102,8 @@ def list_runs(
         if contains is not None and contains.casefold() not in f"{record.name}\n{record.identity}".casefold():
             continue
         found.append(listed)
-    return found
+    # Sorting is stable: what is equal stays newest first.
+    return found if sort == "age" else sorted(found, key=_ORDERS[sort])
 
 
 def process_alive(pid: int, seen: datetime | None) -> bool:
@@ -173,6 +181,25 @@ def _state(record: Record, host: str, alive: Callable[[int, datetime | None], bo
 
 def _loss(record: Record) -> float | None:
     return record.number("loss") if record.completed else as_number(record.progress.get("loss"))
+
+
+def _by_score(line: Listed) -> float:
+    score = _finite(line.record.score[1]) if line.record.score is not None else None
+    return math.inf if score is None else -score
+
+
+def _by_loss(line: Listed) -> float:
+    # The held-out loss where there is one: the last training loss is that of a few batches.
+    held_out = line.record.number("held_out_loss.last")
+    loss = _finite(held_out if held_out is not None else _loss(line.record))
+    return math.inf if loss is None else loss
+
+
+_ORDERS: dict[str, Callable[[Listed], Any]] = {
+    "score": _by_score,
+    "loss": _by_loss,
+    "name": lambda line: line.record.name.casefold(),
+}
 
 
 def _result(record: Record) -> str:

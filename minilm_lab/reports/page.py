@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 
 from minilm_lab.reports.curves import Curve, describe
-from minilm_lab.reports.plots import loss_curve_svg, scores_svg
+from minilm_lab.reports.plots import loss_curve_svg, plotted, scores_svg
 from minilm_lab.reports.renderers.html import to_html
 from minilm_lab.reports.style import CSS
-from minilm_lab.reports.table import Table
+from minilm_lab.reports.table import Column, Table
 
 _FEW_CURVES = 4
 
@@ -34,12 +34,7 @@ def write_page(
         curves: loss by step, one a distillation; without any there is no loss plot.
         notes: plain sentences, listed at the end.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(page_html(title, intro, table, curves, notes), encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_whole(path, page_html(title, intro, table, curves, notes))
 
 
 def page_html(
@@ -47,15 +42,21 @@ def page_html(
 ) -> str:
     """Return the page that `write_page` writes."""
     plots = [
-        _figure("Scores", scores_svg(table), escape(_scores_caption(table))),
-        _figure("Distillation loss", loss_curve_svg(curves), _loss_caption(curves)),
+        figure("Scores", scores_svg(table), escape(scores_caption(table)), 2),
+        figure("Distillation loss", loss_curve_svg(curves), loss_caption(curves), 2),
     ]
     sections = [
         f"<section>\n<h2>{escape(table.title)}</h2>\n{to_html(table)}</section>",
         f'<section class="plots">\n{"".join(plots)}</section>' if any(plots) else "",
         f"<section>\n<h2>Notes</h2>\n<ul>\n{_items(notes)}\n</ul>\n</section>" if notes else "",
     ]
-    paragraphs = "\n".join(f"<p>{escape(part)}</p>" for part in intro.split("\n\n") if part.strip())
+    return document(
+        title, f"<h1>{escape(title)}</h1>\n{paragraphs(intro)}", "\n".join(filter(None, sections))
+    )
+
+
+def document(title: str, header_html: str, body_html: str) -> str:
+    """Return a whole HTML document with the lab's style; `title` is plain text, the rest is put in as it is."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -64,27 +65,49 @@ def page_html(
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'; img-src data:\">\n"
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        f'<header>\n<p class="mark">minilm-lab</p>\n<h1>{escape(title)}</h1>\n{paragraphs}\n</header>\n'
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n</body>\n</html>\n"
+        f'<header>\n<p class="mark">minilm-lab</p>\n{header_html}\n</header>\n{body_html}\n'
+        "</main>\n</body>\n</html>\n"
     )
 
 
-def _figure(heading: str, svg: str, caption_html: str) -> str:
-    if not svg:
+def paragraphs(text: str) -> str:
+    """Return plain text as HTML paragraphs; an empty line begins a new one."""
+    return "\n".join(f"<p>{escape(part)}</p>" for part in text.split("\n\n") if part.strip())
+
+
+def write_whole(path: str | Path, html: str) -> Path:
+    """Write the file at once, replacing an older one; folders on the way are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def figure(heading: str, picture: str, caption_html: str, level: int = 3) -> str:
+    """Return a picture (an SVG or img element) with heading and caption; `""` without a picture."""
+    if not picture:
         return ""
     return (
-        f'<figure class="plot">\n<h2>{escape(heading)}</h2>\n{svg}\n'
+        f'<figure class="plot">\n<h{level}>{escape(heading)}</h{level}>\n{picture}\n'
         f"<figcaption>{caption_html}</figcaption>\n</figure>\n"
     )
 
 
-def _scores_caption(table: Table) -> str:
+def scores_caption(table: Table, columns: Sequence[Column] | None = None) -> str:
+    """Return what the bars of `scores_svg` (of the same columns) show, as plain text."""
     text = "Bars are means, whiskers one sample standard deviation, dots the seeds."
-    return text + (" Grey rows are controls." if any(row.control for row in table.rows) else "")
+    if any(row.control for row in table.rows):
+        text += " Grey rows are controls."
+    shown = plotted(table) if columns is None else columns
+    if any(table.cell(row.key, column.key).paper is not None for row in table.rows for column in shown):
+        text += " Upright lines are the paper's numbers, dotted where they were not verified."
+    return text
 
 
-def _loss_caption(curves: Sequence[Curve]) -> str:
+def loss_caption(curves: Sequence[Curve]) -> str:
+    """Return what the lines of `loss_curve_svg` show and their ends in numbers, as HTML."""
     text = "Thin lines are the training loss as logged, thick ones smoothed."
     if any(curve.held_out for curve in curves):
         text += " Dots are the loss on held-out text."

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from minilm_lab.errors import LabError, nearest
@@ -66,6 +66,8 @@ class Row:
     """Whether the row is there to compare with (the teacher; a student without distillation)."""
     teacher: str | None = None
     """Key of the row whose average is 100 % for this row; may be its own."""
+    coordinates: Mapping[str, str | float] = field(default_factory=dict, hash=False)
+    """Where the row stands in a grid, such as `{layer: 4, relations: qq.kk.vv}`: the axes of a heat map."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Cell:
     """The paper's number."""
     paper_unverified: bool = False
     """Whether the paper's number was taken from elsewhere and not checked in the paper."""
+    paper_source: str = ""
+    """Where the paper's number stands: `P1 Table 3`."""
 
     def __post_init__(self) -> None:
         if self.seeds and len(self.seeds) != len(self.values):
@@ -235,7 +239,7 @@ class Table:
         try:
             return cls(
                 title=str(data["title"]),
-                rows=[Row(**_known(Row, row)) for row in data["rows"]],
+                rows=[_row(row) for row in data["rows"]],
                 columns=[Column(**_known(Column, column)) for column in data["columns"]],
                 cells={
                     row: {column: _cell(cell) for column, cell in line.items()}
@@ -248,7 +252,7 @@ class Table:
 
     @staticmethod
     def _with_paper(cell: Cell, stored: Cell) -> Cell:
-        return Cell(cell.values, cell.seeds, stored.paper, stored.paper_unverified)
+        return replace(stored, values=cell.values, seeds=cell.seeds)
 
 
 _T = TypeVar("_T")
@@ -258,6 +262,14 @@ def _check_keys(what: str, keys: list[str]) -> None:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise LabError(f"{what} keys {twice} are there twice; each {what} needs its own key")
+
+
+def _row(data: object) -> Row:
+    known = _known(Row, data)
+    for name, value in dict(known.get("coordinates", {})).items():
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError(f"coordinate {name}={value!r} must be text or a number")
+    return Row(**known)
 
 
 def _cell(data: object) -> Cell:

@@ -50,7 +50,6 @@ def grid(table: Table) -> list[list[str]]:
 def caption_sentences(table: Table) -> list[str]:
     """Return the caption, a sentence an item."""
     caption = table.caption
-    cells = [table.cell(row.key, column.key) for row in table.rows for column in table.columns]
     sentences = [_seeds(table)]
     if caption.selection:
         sentences.append(f"Selection: {caption.selection}.")
@@ -58,10 +57,7 @@ def caption_sentences(table: Table) -> list[str]:
         sentences.append(f"Scale: {caption.scale}.")
     if caption.data:
         sentences.append(f"Data: {'; '.join(caption.data)}.")
-    if any(cell.paper is not None for cell in cells):
-        sentences.append("In brackets: the paper's number.")
-    if any(cell.paper is not None and cell.paper_unverified for cell in cells):
-        sentences.append(f"{UNVERIFIED} not verified in the paper.")
+    sentences += _papers(table)
     if any(row.control for row in table.rows):
         sentences.append(f"Controls: {'; '.join(row.title for row in table.rows if row.control)}.")
     sentences += [f"{column.title}: {column.note}." for column in table.columns if column.note]
@@ -89,3 +85,19 @@ def _seeds(table: Table) -> str:
     if least == most:
         return f"Mean ± sample standard deviation over {most} fine-tuning seeds."
     return f"Mean ± sample standard deviation over {most} fine-tuning seeds; fewer where n is given."
+
+
+def _papers(table: Table) -> list[str]:
+    cells = [table.cell(row.key, column.key) for row in table.rows for column in table.columns]
+    known = [cell for cell in cells if cell.paper is not None]
+    unverified = [cell for cell in known if cell.paper_unverified]
+    verified = [cell for cell in known if not cell.paper_unverified]
+    sentences = [f"In brackets: the paper's number{_sources(verified)}."] if known else []
+    if unverified:
+        sentences.append(f"{UNVERIFIED} not verified in the paper{_sources(unverified)}.")
+    return sentences
+
+
+def _sources(cells: list[Cell]) -> str:
+    sources = dict.fromkeys(one_line(cell.paper_source) for cell in cells if cell.paper_source)
+    return f" ({'; '.join(sources)})" if sources else ""

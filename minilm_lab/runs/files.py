@@ -1,9 +1,12 @@
-"""Write a file so that a reader sees the old one or the new one, never half of either."""
+"""Write a file so that a reader sees the old one or the new one, never half of either, also after a power cut."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,30 @@ def write_atomically(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        settle([path.parent])
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def settle(paths: Iterable[Path]) -> None:
+    """Have files and folders written to the disk itself: a rename is, once its folder is."""
+    for path in paths:
+        # Not every file system syncs folders, and not every folder can be read.
+        with suppress(OSError) if path.is_dir() else nullcontext():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder`. Nobody may be writing there: hold its lock."""
+    for left in folder.glob(".*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

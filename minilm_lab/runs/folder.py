@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from minilm_lab import locks
 from minilm_lab.errors import LabError
-from minilm_lab.runs.files import read_json, write_atomically, write_json
+from minilm_lab.runs import contents, stopping
+from minilm_lab.runs.files import read_json, settle, sweep, write_atomically, write_json
 from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower, takes_part
 
 log = logging.getLogger(__name__)
@@ -61,13 +63,19 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def result(self) -> dict[str, Any] | None:
-        """The record of a completed run, else None. It is the last thing that the work writes, and at once."""
+        """The record of a completed run, else None. It is the last thing that the work writes, and at once.
+
+        A run one of whose files was cut since counts as not completed: it is done again.
+        """
         result = read_json(self.path / "result.json")
-        return result if isinstance(result, dict) else None
+        if not isinstance(result, dict) or contents.damaged(self.path, result.get("files")):
+            return None
+        return result
 
     def status(self, state: str, error: str | None = None) -> None:
         """Write status.json: RUNNING, COMPLETED or FAILED with the error."""
-        old = read_json(self.path / "status.json") or {}
+        found = read_json(self.path / "status.json")
+        old = found if isinstance(found, dict) else {}
         write_json(
             self.path / "status.json",
             {
@@ -87,7 +95,13 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the run; wait, saying who holds it, while another process does. A killed holder frees it."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            place = self.runs / self.command
+            place.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as stack:
+                # Two processes may have two names for one identity: the first makes the folder of both.
+                with suppress(OSError):  # file systems that cannot lock a folder
+                    stack.enter_context(locks.locked(place))
+                self.path.mkdir(exist_ok=True)
             stream = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error
@@ -132,6 +146,7 @@ def execute(
     _close(folder)
     done = folder.result()
     assert done is not None
+    stopping.check()  # SIGTERM came too late to stop this run, but the next one is not begun
     return done
 
 
@@ -149,12 +164,17 @@ def _follow(folder: RunFolder, work: Callable[[RunFolder], dict[str, Any]]) -> N
 
 def _close(folder: RunFolder) -> None:
     """Say that the run is completed and drop its checkpoints, also where a kill came just before this."""
-    if is_follower():
-        return
     status = read_json(folder.path / "status.json")
-    if not (isinstance(status, dict) and status.get("state") == "COMPLETED"):
+    said = isinstance(status, dict) and status.get("state") == "COMPLETED"
+    if is_follower() or (said and not folder.checkpoints.exists()):
+        return
+    with (
+        suppress(OSError, LabError),
+        folder.locked(),
+    ):  # a folder that is read-only by now has its record all the same
+        sweep(folder.path)
         folder.status("COMPLETED")
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
 
 def _work(
@@ -167,13 +187,14 @@ def _work(
 
     text = OmegaConf.to_yaml(OmegaConf.create(json.loads(json.dumps({"what": what, "how": how}))))
     try:
+        _begin_again(folder)
         folder.status("RUNNING")
         write_atomically(folder.path / "config.yaml", text.encode())
     except OSError as error:
         raise folder._unwritable(error) from error
     # Read now: the checkpoints of this session will count its seconds too.
     earlier = seconds_before(folder.checkpoints)
-    began, where = time.time(), describe()
+    began, where = time.monotonic(), describe(folder.path)
     try:
         own = work(folder)
     except BaseException as error:
@@ -185,17 +206,36 @@ def _work(
         "name": folder.name,
         "config": what,
         **own,
-        "wall_clock_s": round(earlier + time.time() - began, 1),
+        "wall_clock_s": round(earlier + time.monotonic() - began, 1),
         "finished": now(),
         **where,
+        "files": contents.sizes(folder.path),
     }
+    # The record says that all the rest is there: after a power cut too.
+    settle(contents.everything(folder.path))
     write_json(folder.path / "result.json", record)
+
+
+def _begin_again(folder: RunFolder) -> None:
+    """Remove what a killed process left half-written, and a record that holds no longer."""
+    for place in (folder.path, folder.checkpoints):
+        sweep(place)
+    record = folder.path / "result.json"
+    old = read_json(record)
+    if isinstance(old, dict):
+        log.warning(
+            "%s was completed, but %s: it is done again",
+            folder.path,
+            contents.damaged(folder.path, old.get("files")),
+        )
+    record.unlink(missing_ok=True)
 
 
 def seconds_before(checkpoints: Path) -> float:
     """Seconds of work of earlier sessions, up to the checkpoint from which a resumed run goes on."""
     before = read_json(checkpoints / "clock.json")
-    return float(before["seconds"]) if isinstance(before, dict) else 0.0
+    seconds = before.get("seconds") if isinstance(before, dict) else None
+    return float(seconds) if isinstance(seconds, (int, float)) else 0.0
 
 
 def _fail(folder: RunFolder, error: BaseException) -> None:

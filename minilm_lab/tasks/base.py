@@ -119,6 +119,9 @@ class Task(ABC):
     #: Fields that are no part of a run's identity while they are at their default: they came later, and what was
     #: computed before them keeps its name.
     later: ClassVar[frozenset[str]] = frozenset()
+    #: Whether dev is judged after each epoch. False where that takes longer than the epoch, as generating texts does:
+    #: then it is judged at the end, or after each epoch only to choose the best one (tune.select=best).
+    judged_each_epoch: ClassVar[bool] = True
 
     #: Short name, shown in tables and folder names.
     name: str = MISSING

@@ -86,10 +86,11 @@ def class_numbers(cells: Sequence[Any], names: list[str], where: str) -> list[in
     if missing:
         log.warning("%s: %d of %d examples have no label (empty or −1); dropped.", where, missing, len(plain))
     # Names win over numbers: classes named "1" to "5" are not the numbers 1 to 5.
-    if all(str(value) in by_name for value in counts):
-        numbers = {value: by_name[str(value)] for value in counts}
-    else:
-        numbers = {v: v for v in counts if isinstance(v, int) and 0 <= v < len(names)}
+    named = {value: by_name[str(value)] for value in counts if str(value) in by_name}
+    numbered = {v: v for v in counts if isinstance(v, int) and 0 <= v < len(names)}
+    # Where neither takes all, the one that takes more examples is what was meant.
+    meant = max((named, numbered), key=lambda known: sum(counts[value] for value in known))
+    numbers = named if len(named) == len(counts) else numbered if len(numbered) == len(counts) else meant
     unknown = {value: count for value, count in counts.items() if value not in numbers}
     if unknown:
         shown = ", ".join(f"{value!r} ({count} times)" for value, count in list(unknown.items())[:5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,6 +85,7 @@ class HubTask(Task):
         super().__post_init__()
         self._check_labels()
         self._check_official()
+        self._check_file_names()
         if "dev" in self.extra_splits:
             raise LabError("task.extra_splits: the name 'dev' is taken; choose another.")
         if self.train_examples is not None and self.train_examples < 1:
@@ -103,6 +105,15 @@ class HubTask(Task):
             raise LabError("task.submission_labels=names needs task.labels, the names in their order.")
         if self.test and not self.submissions:
             raise LabError("task.test=true needs task.submissions={<file>: <test split>}.")
+
+    def _check_file_names(self) -> None:
+        """Files of the run's folder are called after these: they must not lead out of it."""
+        for setting, names in (("extra_splits", self.extra_splits), ("submissions", self.submissions)):
+            for name in names:
+                if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+                    raise LabError(
+                        f"task.{setting}: {name!r} becomes the name of a file; use letters, digits, '.', '_' and '-'."
+                    )
 
     def _check_official(self) -> None:
         self._official_names("train", "dev", *self.extra_splits)

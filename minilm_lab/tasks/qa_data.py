@@ -23,25 +23,32 @@ _ALSO = {"validation": ("validation", "dev", "valid")}
 
 
 def read_split(
-    path: str, config: str | None, split: str, key: str, hub: str | None, cache: Path
+    path: str,
+    config: str | None,
+    split: str,
+    key: str,
+    hub: str | None,
+    cache: Path,
+    setting: str = "task.path",
 ) -> Mapping[str, Sequence[Any]]:
     """The columns id, question, context and answers of one split of `path`.
 
     path: a file of SQuAD's JSON, a folder with such files (``train-v2.0.json``, ``dev-v2.0.json``, or
     ``<split>.json``), or what ``sources.open_data`` opens: a hub id or a folder of parquet, JSONL … with these
-    columns. key: the setting that names the split, for messages. Raises LabError.
+    columns. key, setting: the settings that name the split and the path, for messages. Raises LabError.
     """
     file = _squad_file(path, split, hub)
-    if file is not None and (found := read_squad_json(file)) is not None:
+    if file is not None and (found := read_squad_json(file, setting)) is not None:
         return found
     # Imported here: it takes a second, and tasks are composed far more often than loaded.
     from minilm_lab.tasks.sources import open_data
 
     try:
-        data = open_data(path, config, hub, cache)
+        start = setting.removesuffix("path")
+        data = open_data(path, config, hub, cache, key=start if start.endswith("_") else start.rstrip("."))
     except RuntimeError as error:  # a data set that is a program: the library no longer runs those
         raise LabError(
-            f"task.path={path}: {error}. Download its files and point task.path to their folder."
+            f"{setting}={path}: {error}. Download its files and point {setting} to their folder."
         ) from error
     if Path(path).is_file():
         (split,) = data  # a file is one split, whatever it is called
@@ -53,14 +60,14 @@ def read_split(
     for column in COLUMNS:
         if column not in found.column_names:
             raise LabError(
-                f"task.path={path}: there is no column '{column}' in '{split}'; question answering needs "
+                f"{setting}={path}: there is no column '{column}' in '{split}'; question answering needs "
                 f"{', '.join(COLUMNS)} (and id), and there are: {', '.join(found.column_names)}."
             )
     names = [*COLUMNS, *(["id"] if "id" in found.column_names else [])]
     return {name: found[name][:] for name in names}
 
 
-def read_squad_json(file: Path) -> dict[str, list[Any]] | None:
+def read_squad_json(file: Path, setting: str = "task.path") -> dict[str, list[Any]] | None:
     """The same columns from a file in SQuAD's format: data → paragraphs → context and qas.
 
     None where the file is JSON of another kind (a list of rows, or one object a line); LabError where it is
@@ -76,7 +83,7 @@ def read_squad_json(file: Path) -> dict[str, list[Any]] | None:
         rows = list(_rows(whole["data"]))
     except (KeyError, TypeError) as error:
         raise LabError(
-            f"task.path: {file} is not in SQuAD's format ({type(error).__name__}: {error})"
+            f"{setting}: {file} is not in SQuAD's format ({type(error).__name__}: {error})"
         ) from error
     names = ("id", *COLUMNS)
     return {name: [row[name] for row in rows] for name in names}
@@ -108,25 +115,31 @@ def _squad_file(path: str, split: str, hub: str | None) -> Path | None:
 
 
 def questions(
-    columns: Mapping[str, Sequence[Any]], split: str, *, unanswerable: bool, misaligned: str, training: bool
+    columns: Mapping[str, Sequence[Any]],
+    split: str,
+    *,
+    unanswerable: bool,
+    misaligned: str,
+    training: bool,
+    setting: str = "task.path",
 ) -> tuple[Examples, int]:
     """The examples of a split: texts (question, context), label (first character, one after the last) of the first answer, gold: all right answers' texts.
 
     Also how many answers are not where the data says. Questions with such an answer are dropped from training
     (there is nothing right to learn) and kept for scores, which compare texts alone; with misaligned="fail"
     they are an error. An unanswerable question has the label (−1, −1) and no gold, and is an error unless
-    `unanswerable`.
+    `unanswerable`. setting: the one that holds the path, for messages.
     """
     if not len(columns["question"]):
-        raise LabError(f"task.path: the split '{split}' has no questions.")
+        raise LabError(f"{setting}: the split '{split}' has no questions.")
     asked = texts(columns["question"], "question", split)
     contexts = texts(columns["context"], "context", split)
-    answers = [_answers(cell, split) for cell in columns["answers"]]
+    answers = [_answers(cell, split, setting) for cell in columns["answers"]]
     ids = [str(i) for i in columns["id"]] if "id" in columns else [f"{split}-{n}" for n in range(len(asked))]
     double = [i for i, count in Counter(ids).items() if count > 1]
     if double and not training:  # predictions are saved by id
         raise LabError(
-            f"task.path: {len(double)} ids of '{split}' are there more than once, such as {double[0]!r}."
+            f"{setting}: {len(double)} ids of '{split}' are there more than once, such as {double[0]!r}."
         )
     without = sum(1 for given in answers if not given)
     if without and not unanswerable:
@@ -152,7 +165,7 @@ def questions(
     gone = set(astray) if training else set()
     kept = [n for n in range(len(asked)) if n not in gone]
     if not kept:
-        raise LabError(f"task.path: no question of '{split}' has an answer that is in its context.")
+        raise LabError(f"{setting}: no question of '{split}' has an answer that is in its context.")
     examples = Examples(
         texts=[(asked[n].strip(), contexts[n]) for n in kept],
         labels=[spans[n] for n in kept],
@@ -162,7 +175,7 @@ def questions(
     return examples, len(astray)
 
 
-def _answers(cell: Any, split: str) -> list[tuple[str, int, int]]:
+def _answers(cell: Any, split: str, setting: str) -> list[tuple[str, int, int]]:
     """(text, first character, one after the last) of each answer; `cell` is a dict of lists or a list of dicts."""
     try:
         if isinstance(cell, Mapping):
@@ -172,6 +185,6 @@ def _answers(cell: Any, split: str) -> list[tuple[str, int, int]]:
         return [(str(text), int(start), int(start) + len(text)) for text, start in pairs]
     except (KeyError, TypeError, ValueError) as error:
         raise LabError(
-            f"task.path: the answers of '{split}' need text and answer_start; there is {cell!r} "
+            f"{setting}: the answers of '{split}' need text and answer_start; there is {cell!r} "
             f"({type(error).__name__}: {error})."
         ) from error

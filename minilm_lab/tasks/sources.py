@@ -38,15 +38,17 @@ def open_data(
     """Return all splits of `path`, a folder, a file or a hub id, in its configuration `config`.
 
     A hub id is looked for in the folder `hub` first. A file is one split, named "train". `quotes`: whether
-    CSV and TSV files quote cells; `key`: the setting that holds `path`, without ".path", for errors.
+    CSV and TSV files quote cells; `key`: where the settings path and config stand, a group ("task") or the start of
+    their names ("task.test_"), for errors.
     Raises LabError when there is nothing to open.
     """
+    key = key if key.endswith("_") else f"{key}."
     place = next((p for p in (Path(path), *([Path(hub) / path] if hub else [])) if p.exists()), None)
     if place is None and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
-        raise LabError(f"{key}.path={path}: no such folder or file.")
+        raise LabError(f"{key}path={path}: no such folder or file.")
     if place is not None and place.is_file() and place.suffix not in BUILDERS:
         raise LabError(
-            f"{key}.path={path}: files of this kind cannot be read; they end in {', '.join(BUILDERS)}."
+            f"{key}path={path}: files of this kind cannot be read; they end in {', '.join(BUILDERS)}."
         )
     settings = {} if quotes else {"quoting": csv.QUOTE_NONE}
     try:
@@ -54,27 +56,27 @@ def open_data(
     except ValueError as error:
         available = re.search(r"Available: \[(.*)\]", str(error))
         if available is None:
-            raise LabError(f"{key}.path={path}: {_first_line(error)}") from error
+            raise LabError(f"{key}path={path}: {_first_line(error)}") from error
         names = [name.strip(" '\"") for name in available[1].split(",")]
         raise NoSuchConfigError(
-            f"{key}.config={config}: {path} has no such configuration; it has: {', '.join(names)}."
+            f"{key}config={config}: {path} has no such configuration; it has: {', '.join(names)}."
             f"{nearest(str(config), names)}"
         ) from error
     except (DatasetNotFoundError, DatasetGenerationError, OSError) as error:
         if isinstance(error.__cause__, CastError):
             raise LabError(
-                f"{key}.path={path}: its files have different columns. Keep only those of the training and the "
+                f"{key}path={path}: its files have different columns. Keep only those of the training and the "
                 f"dev split there (a test file without labels cannot stay), or name the files: "
                 f"task.path=…/train.csv task.dev_path=…/dev.csv."
             ) from error
         if place is not None:
             raise LabError(
-                f"{key}.path={path}: cannot be read: {_first_line(error.__cause__ or error)}"
+                f"{key}path={path}: cannot be read: {_first_line(error.__cause__ or error)}"
             ) from error
         tried = f" and it is not in paths.hub={hub}" if hub else ""
         raise LabError(
-            f"{key}.path={path}: the data hub cannot be reached or has no such data set{tried}. Point paths.hub to "
-            f"a folder that holds it as {path}/, or {key}.path to the folder itself. ({_first_line(error)})"
+            f"{key}path={path}: the data hub cannot be reached or has no such data set{tried}. Point paths.hub to "
+            f"a folder that holds it as {path}/, or {key}path to the folder itself. ({_first_line(error)})"
         ) from error
     if place is not None:
         _check_lines(place, sum(map(len, data.values())), key)
@@ -115,7 +117,7 @@ def _check_lines(place: Path, rows: int, key: str) -> None:
             lines += sum(1 for line in stream if line.strip()) - 1
     if lines != rows:
         log.warning(
-            "%s.path=%s: %d lines became %d rows: quotation marks at the start of a cell join lines. "
+            "%spath=%s: %d lines became %d rows: quotation marks at the start of a cell join lines. "
             "If they are text, as in the files of GLUE, set task.quotes=false.",
             key,
             place,

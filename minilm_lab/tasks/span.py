@@ -132,8 +132,9 @@ class SpanTask(Task):
                 f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>."
             )
         dev_config = self.dev_config or (self.config if self.dev_path is None else None)
+        of_dev = "task.path" if self.dev_path is None else "task.dev_path"
         dev, dev_astray = self._read(
-            self.dev_path or self.path, dev_config, self.dev_split, "dev_split", hub, cache
+            self.dev_path or self.path, dev_config, self.dev_split, "dev_split", hub, cache, of_dev
         )
         notes = []
         if astray:
@@ -148,16 +149,25 @@ class SpanTask(Task):
         return Splits(train, dev, None, data_note(counts, self.official, 0, notes))
 
     def _read(
-        self, path: str, config: str | None, split: str, key: str, hub: str | None, cache: Path
+        self,
+        path: str,
+        config: str | None,
+        split: str,
+        key: str,
+        hub: str | None,
+        cache: Path,
+        setting: str = "task.path",
     ) -> tuple[Examples, int]:
-        """The questions of a split, and how many answers are not where the data says."""
-        columns = read_split(path, config, split, key, hub, cache)
+        """The questions of a split, and how many answers are not where the data says; `key` and `setting` name
+        the split and the path in messages."""
+        columns = read_split(path, config, split, key, hub, cache, setting)
         return questions(
             columns,
             split,
             unanswerable=self.unanswerable,
             misaligned=self.misaligned,
             training=key == "train_split",
+            setting=setting,
         )
 
     def featurize(

@@ -135,7 +135,9 @@ class CrossLingualSpans(SpanTask):
                 return None
             path = str(file)
         try:
-            examples, astray = self._read(path, config, self.test_split, "test_split", hub, cache)
+            examples, astray = self._read(
+                path, config, self.test_split, "test_split", hub, cache, "task.test_path"
+            )
         except NoSuchConfigError:
             return None
         official = self.test_official.get(context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,21 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from minilm_lab.errors import LabError
-from minilm_lab.runs.files import write_atomically, write_json
+from minilm_lab.runs import stopping
+from minilm_lab.runs.files import settle, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 KEPT = 2
+_CHUNK = 1 << 22
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, flushes to the disk, renames; so a checkpoint is whole or not there."""
+
+    def __init__(self, metrics: Path | None = None) -> None:
+        """metrics: metrics.jsonl of the run. Its lines so far belong to a checkpoint: they are flushed with it."""
+        super().__init__()
+        self.metrics = metrics
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -33,10 +39,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
                 torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            write_atomically(_sum(target), checksum(temporary).encode())
+            files = [temporary] if self.metrics is None else [temporary, self.metrics]
+            settle(files)
+            sums = "".join(f"{checksum(file)} {file.stat().st_size}\n" for file in files)
+            write_atomically(_sum(target), sums.encode())
             temporary.replace(target)
+            settle([target.parent])
         except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -58,27 +66,57 @@ def _sum(path: Path) -> Path:
     return path.with_name(path.name + ".sum")
 
 
-def checksum(path: Path) -> str:
-    """Checksum (blake2b) of a file's content."""
+def checksum(path: Path, size: int | None = None) -> str:
+    """Checksum (blake2b) of a file's content, or of its first `size` bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    left = path.stat().st_size if size is None else size
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        while chunk := stream.read(min(left, _CHUNK)):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose content matches its checksum; say which ones are passed over."""
-    corrupt = False
+def newest_whole(folder: Path, metrics: Path | None = None) -> Path | None:
+    """Return the newest checkpoint whose content matches its checksum; say which ones are passed over.
+
+    metrics: metrics.jsonl; a checkpoint whose lines are not all there any more is passed over too.
+    """
+    passed = False
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        try:
-            if checksum(path) == _sum(path).read_text():
-                return path
-            reason = "its content does not match its checksum"
-        except OSError as error:
-            reason = str(error)
-        log.warning("checkpoint %s is corrupt (%s): looking at the one before", path, reason)
-        corrupt = True
-    if corrupt:
+        wrong = _wrong(path, metrics)
+        if wrong is None:
+            return path
+        log.warning("checkpoint %s %s: looking at the one before", path, wrong)
+        passed = True
+    if passed:
         log.warning("no whole checkpoint is left in %s: starting from step 0", folder)
     return None
+
+
+def _wrong(path: Path, metrics: Path | None) -> str | None:
+    """Why a checkpoint cannot be used, or None."""
+    try:
+        # A line each for the checkpoint and the metrics: checksum and size. (0.1.0 wrote the first checksum alone.)
+        sums = [line.split() for line in _sum(path).read_text(errors="replace").splitlines()]
+        if not sums or checksum(path) != sums[0][0]:
+            return "is corrupt (its content does not match its checksum)"
+    except (OSError, IndexError) as error:
+        return f"is corrupt ({error})"
+    if metrics is not None and len(sums) > 1:
+        try:
+            if checksum(metrics, int(sums[1][1])) != sums[1][0]:
+                return f"cannot be used ({metrics.name} has lost lines from before it)"
+        except (OSError, ValueError, IndexError) as error:
+            return f"cannot be used ({error})"
+    return None
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Delete the checkpoints of later steps than `step`, which training starts from: it will write them again."""
+    for path in folder.glob("step-*"):
+        if int(path.name.split("-")[1].split(".")[0]) > step:
+            path.unlink(missing_ok=True)
 
 
 def step_of(path: Path) -> int:
@@ -87,22 +125,44 @@ def step_of(path: Path) -> int:
 
 
 class Checkpoints(pl.Callback):
-    """Saves every `every` steps and keeps the last two, with the seconds worked so far."""
+    """Saves every `every` steps and keeps the last two, with the seconds worked so far.
 
-    def __init__(self, folder: Path, every: int, clock: Any) -> None:
-        self.folder, self.every, self.clock = folder, every, clock
-        self.saved = 0
+    After a SIGTERM it saves at the next written line, at most `line` steps later, and ends training.
+    """
+
+    def __init__(self, folder: Path, every: int, clock: Any, line: int) -> None:
+        """every: a multiple of `line`, the steps between two lines of the journal: no sums are pending there."""
+        self.folder, self.every, self.clock, self.line = folder, every, clock, line
+        self.step = 0
+        self._listens = stopping.takes_signals()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """The checkpoint that training starts from is there: saving it again would fall within an accumulation."""
-        self.saved = trainer.global_step
+        self.step = trainer.global_step
+        if self._listens:  # instead of Lightning's handler, which ends training without a checkpoint
+            stopping.listen()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save at multiples of `every`; the last step is kept by the product itself."""
         step = trainer.global_step
-        if step == self.saved or step % self.every or step >= trainer.max_steps:
+        if step == self.step:
+            return  # within an accumulation
+        self.step = step
+        if step % self.line or step >= trainer.max_steps:
             return
-        self.saved = step
+        stops = stopping.asked()
+        if trainer.world_size > 1:  # all of them at the same step, whichever were told
+            stops = trainer.strategy.reduce_boolean_decision(stops, all=False)
+        if step % self.every == 0 or stops:
+            self._save(trainer, step)
+        if stops:
+            if trainer.is_global_zero:
+                log.info(
+                    "stopped by SIGTERM at step %d of %d; a checkpoint is saved", step, trainer.max_steps
+                )
+            stopping.terminate()
+
+    def _save(self, trainer: pl.Trainer, step: int) -> None:
         trainer.save_checkpoint(self.folder / f"step-{step:09d}.ckpt")
         if trainer.is_global_zero:
             write_json(self.folder / "clock.json", {"seconds": self.clock()})

@@ -85,6 +85,7 @@ class Distillation:
             "name": folder.name,
             "experiment": self.how.experiment,
             "config": self._what_for_card(folder),
+            "names": self.names(),
         }
         loggers = self.how.logger.build(folder.path, about)
         try:
@@ -99,7 +100,9 @@ class Distillation:
                 "tokens_seen": results["tokens_seen"],
             }
             assistant = self.teacher.run if isinstance(self.teacher, AssistantTeacher) else None
-            finish(loggers, summary, made=(folder.identity, folder.path / "student"), used=assistant)
+            made = (folder.identity, folder.path / "student")
+            record = {"names": self.names(), **_size(student.model), **results}
+            finish(loggers, summary, made=made, used=assistant, record=record)
         finally:
             close()
         return results

@@ -18,6 +18,7 @@ from minilm_lab.runs.files import write_atomically
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
 from minilm_lab.tasks.batching import batches_per_epoch, eval_batches, loader
+from minilm_lab.tasks.feature_cache import FeatureCache
 from minilm_lab.tasks.features import Features
 from minilm_lab.training.attention import use_fastest_attention
 from minilm_lab.training.callbacks import Journal
@@ -33,6 +34,7 @@ EVALUATION = 4
 class Evaluate(pl.Callback):
     """Scores the dev split after each epoch; keeps the predictions (and the weights) of the epoch that counts.
 
+    Where the task is not judged after each epoch, and no epoch is chosen, it scores after the last one alone.
     The other splits are predicted with that epoch alone: nothing is ever chosen on them.
     """
 
@@ -59,11 +61,13 @@ class Evaluate(pl.Callback):
             return
         self.measured = step
         assert isinstance(module, Finetuner)
-        job, epoch = self.job, step // self.every
+        job, epoch, ended = self.job, step // self.every, step >= trainer.max_steps
+        if not (ended or job.task.judged_each_epoch or job.tune.select == "best"):
+            return
         outcomes = {"dev": self._judge(trainer, module, "dev")}
         dev = _plain(outcomes["dev"].scores)
         self.history.append(dev)
-        counts = step >= trainer.max_steps
+        counts = ended
         if job.tune.select == "best":
             counts = not self.kept or dev[job.task.score] > self.kept["dev"][job.task.score]
         if counts:
@@ -105,9 +109,10 @@ class Finetuning:
         transformers_logging.disable_progress_bar()
         how, tune, task = self.how, self.tune, self.task
         tokenizer = sources.load_tokenizer(self.source, self.revision, "source")
-        train = task.featurize(self.splits.train, tokenizer, training=True)
+        tokens = FeatureCache(how.cache, tokenizer)
+        train = tokens.featurize(task, self.splits.train, training=True)
         judged = {
-            name: (examples, task.featurize(examples, tokenizer, training=False))
+            name: (examples, tokens.featurize(task, examples, training=False))
             for name, examples in {"dev": self.splits.dev, **self.splits.extra}.items()
         }
         head = task.head(self.splits)
@@ -127,7 +132,8 @@ class Finetuning:
             "command": "finetune",
             "name": folder.name,
             "experiment": how.experiment,
-            "config": {"task": task.name, **self.names, "origin": self.origin, "seed": tune.seed},
+            "names": {**self.names, "task": task.name},
+            "origin": self.origin,
         }
         micro = micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
 
@@ -160,7 +166,27 @@ class Finetuning:
             )
             scores: dict[str, float] = evaluate.kept["scores"]
             summary = {f"score/{name}": value for name, value in scores.items()}
-            finish(loggers, summary, used=self.origin["run"])
+            body = getattr(model, model.base_model_prefix)
+            own = {
+                "names": {**self.names, "task": task.name},
+                "source": self.origin,
+                "scores": scores,
+                "score": {"name": task.score, "value": scores[task.score]},
+                "definitions": task.definitions(scores),
+                "selection": f"epoch {evaluate.kept['epoch']} of {self.epochs}"
+                + (" (best on dev)" if tune.select == "best" else " (last)"),
+                "history": evaluate.history,
+                "data_note": self.splits.data_note,
+                "details": evaluate.kept["details"],
+                "examples": {"train": len(self.splits.train)}
+                | {name: len(examples) for name, (examples, _) in judged.items()},
+                "tokens_seen": journal.tokens,
+                "precision": precision,
+                "parameters": count_parameters(body),
+                "layers": int(model.config.num_hidden_layers),
+                "hidden_size": int(model.config.hidden_size),
+            }
+            finish(loggers, summary, used=self.origin["run"], record=own)
         finally:
             close()
         for name, text in evaluate.kept["files"].items():
@@ -168,26 +194,7 @@ class Finetuning:
         if tune.save_model:
             model.load_state_dict(evaluate.kept["weights"])
             save_model(folder.path / "model", model, tokenizer)
-        body = getattr(model, model.base_model_prefix)
-        return {
-            "names": {**self.names, "task": task.name},
-            "source": self.origin,
-            "scores": scores,
-            "score": {"name": task.score, "value": scores[task.score]},
-            "definitions": task.definitions(scores),
-            "selection": f"epoch {evaluate.kept['epoch']} of {self.epochs}"
-            + (" (best on dev)" if tune.select == "best" else " (last)"),
-            "history": evaluate.history,
-            "data_note": self.splits.data_note,
-            "details": evaluate.kept["details"],
-            "examples": {"train": len(self.splits.train)}
-            | {name: len(examples) for name, (examples, _) in judged.items()},
-            "tokens_seen": journal.tokens,
-            "precision": precision,
-            "parameters": count_parameters(body),
-            "layers": int(model.config.num_hidden_layers),
-            "hidden_size": int(model.config.hidden_size),
-        }
+        return own
 
     def product(self, outcomes: dict[str, Outcome]) -> dict[str, Any]:
         """What the record and the folder keep of one epoch: scores, details and files, as plain values."""

@@ -17,18 +17,21 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.strategies import StrategyRegistry
 
+from minilm_lab.children import load_for_parent
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.relations.api import available_backends
-from minilm_lab.runs import metrics
+from minilm_lab.runs import metrics, stopping
 from minilm_lab.runs.folder import seconds_before
 from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower
 from minilm_lab.training.callbacks import Journal, Progress, RandomnessByStep
 from minilm_lab.training.checkpoints import (
     AtomicCheckpointIO,
     Checkpoints,
+    discard_after,
     newest_whole,
     step_of,
 )
+from minilm_lab.training.guards import Guards, SameWork
 from minilm_lab.training.settings import Impl, TrainerSettings
 
 log = logging.getLogger(__name__)
@@ -99,7 +102,10 @@ class EndlessData(pl.LightningDataModule):
         """An endless loader that starts at the trainer's present step."""
         trainer = self.trainer
         assert trainer is not None
-        return self.loader(trainer.global_step, trainer.global_rank, trainer.world_size)
+        loader = self.loader(trainer.global_step, trainer.global_rank, trainer.world_size)
+        if loader.num_workers and loader.worker_init_fn is None:
+            loader.worker_init_fn = load_for_parent
+        return loader
 
 
 def fit(
@@ -124,9 +130,12 @@ def fit(
     if impl.threads is not None:
         torch.set_num_threads(impl.threads)
     checkpoints = folder / "checkpoints"
-    resume = newest_whole(checkpoints)
+    journalled = folder / "metrics.jsonl"
+    resume = newest_whole(checkpoints, journalled)
     if not is_follower():
-        metrics.rewind(folder / "metrics.jsonl", step_of(resume) if resume else -1)
+        start = step_of(resume) if resume else -1
+        discard_after(checkpoints, start)
+        metrics.rewind(journalled, start)
     if resume and not is_follower():
         log.info("resuming %s from step %d of %d", folder.name, step_of(resume), steps)
     began, before = time.monotonic(), seconds_before(checkpoints) if resume else 0.0
@@ -143,12 +152,14 @@ def fit(
         logger=list(loggers),
         callbacks=[
             RandomnessByStep(seed),
+            Guards(journal, loader, checkpoints, settings.log_every, seed),
             journal,
             Progress(journal, title),
             *callbacks,
-            Checkpoints(checkpoints, every, lambda: before + time.monotonic() - began),
+            SameWork(folder / "config.yaml"),
+            Checkpoints(checkpoints, every, lambda: before + time.monotonic() - began, settings.log_every),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(journalled)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -165,7 +176,9 @@ def fit(
                 trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
         except SystemExit as error:
             # Lightning ends the process after Ctrl-C or SIGTERM; the record and the exit code are ours.
-            raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}") from error
+            asked = isinstance(error.__context__, stopping.Terminated)
+            kind = stopping.Terminated if asked else KeyboardInterrupt
+            raise kind(f"stopped at step {trainer.global_step} of {steps}") from error
     if trainer.interrupted or trainer.global_step < steps:
         raise KeyboardInterrupt(f"stopped at step {trainer.global_step} of {steps}")
     if not trainer.is_global_zero:

@@ -53,26 +53,30 @@ class HeadTraining:
             "name": folder.name,
             "experiment": how.experiment,
             "config": {"teacher": self.teacher.name, **dataclasses.asdict(self.head), "seed": self.seed},
+            "names": self._names(),
         }
         loggers = how.logger.build(folder.path, about)
         try:
             measure = train_on(module, stream, folder, journal, loggers)
             perplexity = {"first": math.exp(measure.first), "last": math.exp(measure.last)}
-            finish(loggers, {"held_out_perplexity": perplexity["last"]})
+            own = {
+                "names": self._names(),
+                "held_out_loss": {"first": measure.first, "last": measure.last},
+                "held_out_perplexity": perplexity,
+                "tokens_seen": journal.tokens,
+                "steps": self.scale.steps,
+                "precision": precision,
+                "trained": module.trained,
+            }
+            finish(loggers, {"held_out_perplexity": perplexity["last"]}, record=own)
         finally:
             close()
-        trained = module.trained
         model.requires_grad_(True)
         save_model(folder.path / "model", model, tokenizer, self._card(folder, perplexity))
-        return {
-            "names": {"teacher": self.teacher.name, "corpus": self.corpus.name, "scale": self.scale.name},
-            "held_out_loss": {"first": measure.first, "last": measure.last},
-            "held_out_perplexity": perplexity,
-            "tokens_seen": journal.tokens,
-            "steps": self.scale.steps,
-            "precision": precision,
-            "trained": trained,
-        }
+        return own
+
+    def _names(self) -> dict[str, str]:
+        return {"teacher": self.teacher.name, "corpus": self.corpus.name, "scale": self.scale.name}
 
     def _card(self, folder: RunFolder, perplexity: dict[str, float]) -> str:
         return f"""---

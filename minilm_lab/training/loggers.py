@@ -1,20 +1,18 @@
-"""Mirrors of metrics.jsonl: Weights & Biases, CSV files, or none."""
+"""Mirrors of metrics.jsonl: Weights & Biases, TensorBoard, CSV files, or none."""
 
 from __future__ import annotations
 
-import logging
-import os
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from minilm_lab.runs.ranks import is_follower
-
-log = logging.getLogger(__name__)
-_told = False
+from minilm_lab.errors import LabError
+from minilm_lab.runs.facets import flatten
+from minilm_lab.training import wandb_run
 
 
 @dataclass
@@ -36,6 +34,25 @@ class Csv:
 
 
 @dataclass
+class TensorBoard:
+    """Lightning's TensorBoard logger, in the run's folder: `tensorboard --logdir <paths.runs>` shows all runs."""
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise LabError(
+                "logger=tensorboard needs the package tensorboard, which is not installed: "
+                "pip install 'minilm-lab[tensorboard]', or choose logger=csv"
+            )
+
+    def build(self, folder: Path, about: Mapping[str, Any]) -> list[Logger]:
+        """Event files with the metrics, and the settings for the tab of hyperparameters."""
+        logger = TensorBoardLogger(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
+        settings = flatten(wandb_run.settings_of(folder, about))
+        logger.hparams.update({key: value for key, value in settings.items() if value is not None})
+        return [logger]
+
+
+@dataclass
 class Wandb:
     """Weights & Biases through Lightning's logger; offline where nobody is logged in."""
 
@@ -46,63 +63,17 @@ class Wandb:
     group: Optional[str] = None
     """Runs to compare; null = the experiment's name."""
     tags: list[str] = field(default_factory=list)
-    """Tags of every run."""
+    """Tags of every run, beside those of its experiment, teacher, objective and task."""
 
     def build(self, folder: Path, about: Mapping[str, Any]) -> list[Logger]:
         """One W&B run whose id is the run's identity, so that a resumed run stays one run.
 
-        about: "identity", "command", "name", "experiment" and "config" (the what-config).
+        about: "identity", "command", "name", "experiment", and "names" of the parts and the "origin" of a
+        fine-tuned model, or "config" that has them; the what-config is read from the folder.
         """
-        # WANDB_MODE, when set, decides; else online only with a login.
-        mode = None if os.environ.get("WANDB_MODE") else ("online" if _logged_in() else "offline")
-        if mode == "offline" and not is_follower():
-            _say_once(folder)
-        extra: dict[str, Any] = {"mode": mode} if mode else {}
-        return [
-            _Quiet(
-                project=self.project,
-                entity=self.entity,
-                id=about["identity"],
-                name=about["name"],
-                group=self.group or about.get("experiment") or None,
-                job_type=about["command"],
-                tags=list(self.tags),
-                save_dir=folder,
-                config=dict(about["config"]),
-                **extra,
-            )
-        ]
-
-
-class _Quiet(WandbLogger):
-    """Lightning's logger without a setting that W&B warns of at every start because it has no effect."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._wandb_init.pop("anonymous", None)
-
-
-def _logged_in() -> bool:
-    import netrc
-
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        file = netrc.netrc(os.environ.get("NETRC"))
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in file.hosts)
-
-
-def _say_once(folder: Path) -> None:
-    global _told
-    if not _told:
-        _told = True
-        log.info(
-            "W&B: not logged in, so runs are kept offline. `wandb login`, then `wandb sync %s/*/*/wandb/offline-run-*` "
-            "uploads them",
-            folder.parent.parent,
-        )
+        if wandb_run.is_aside(about["command"]):
+            return []
+        return [wandb_run.MirrorLogger(wandb_run.start(self, folder, about))]
 
 
 def finish(
@@ -111,48 +82,31 @@ def finish(
     *,
     made: tuple[str, Path] | None = None,
     used: str | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the summary, link students to runs and close the mirrors.
+    """Write the summary and the record, link artifacts to runs and close the mirrors.
 
     Must be called in the job that opened them: W&B would merge the jobs of a multirun into one run otherwise.
 
     made: (run identity, folder) of the student that this run made: it becomes an artifact.
     used: identity of the run that made the student this run used: the dashboard shows the lineage.
+    record: the command's own part of the record, from which tables are made without the run's folder.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            run = logger.experiment
-            run.summary.update(dict(summary))
-            if made is not None:
-                _log_student(run, made[0], made[1], summary)
-            # Offline nothing can be looked up; the origin stands in the run's config all the same.
-            if used is not None and not run.offline and not run.disabled:
-                _use_student(run, used)
+        if isinstance(logger, wandb_run.MirrorLogger):
+            wandb_run.complete(logger, summary, made, used, record)
+        elif isinstance(logger, TensorBoardLogger):
+            scores = {key: value for key, value in summary.items() if isinstance(value, (int, float))}
+            logger.log_hyperparams(dict(logger.hparams), scores)
         logger.finalize("success")
     close()
 
 
-def _log_student(run: Any, identity: str, folder: Path, summary: Mapping[str, Any]) -> None:
-    import wandb
-
-    student = wandb.Artifact(f"student-{identity}", type="student", metadata=dict(summary))
-    # "immutable": the files are read where they lie, not copied first.
-    student.add_dir(str(folder), policy="immutable")
-    run.log_artifact(student)
-
-
-def _use_student(run: Any, identity: str) -> None:
-    import wandb
-
-    try:
-        run.use_artifact(f"student-{identity}:latest")
-    except (wandb.errors.CommError, ValueError) as error:
-        log.warning("W&B does not have the student of run %s yet (%s): no lineage is shown", identity, error)
+def answer_sweep(name: str, value: float) -> None:
+    """Tell a W&B sweep the number of a run that was answered from its record, and so has opened no W&B run."""
+    wandb_run.answer_sweep(name, value)
 
 
 def close() -> None:
-    """End an open W&B run, if there is one (also after an error)."""
-    import wandb
-
-    if wandb.run is not None:
-        wandb.finish()
+    """End an open W&B run, if there is one; after an error it counts as failed."""
+    wandb_run.end()

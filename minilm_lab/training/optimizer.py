@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from minilm_lab.training.settings import Optim
@@ -35,6 +35,8 @@ class Optimised(pl.LightningModule):
     def __init__(self, optim: Optim, steps: int, fused: bool) -> None:
         super().__init__()
         self.optim, self.steps, self.fused = optim, steps, fused
+        self.gradient_norm: Tensor | None = None
+        """Of the present step, before clipping; on the device."""
 
     def configure_optimizers(self) -> Any:
         """AdamW and the linear schedule over `steps`."""
@@ -42,6 +44,10 @@ class Optimised(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip here: Lightning refuses a fused optimizer under autocast, although bf16 needs no unscaling."""
+        trained = [p for p in self.parameters() if p.requires_grad]
         if self.optim.clip:
-            trained = (p for p in self.parameters() if p.requires_grad)
-            torch.nn.utils.clip_grad_norm_(trained, self.optim.clip)
+            self.gradient_norm = torch.nn.utils.clip_grad_norm_(trained, self.optim.clip)
+        else:  # for the guards: what is not finite is found before it is in a checkpoint
+            self.gradient_norm = torch.nn.utils.get_total_norm(
+                [p.grad for p in trained if p.grad is not None]
+            )

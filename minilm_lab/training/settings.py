@@ -209,6 +209,8 @@ class How:
     logger: Any
     paths: Paths
     experiment: str
+    asked: dict[str, Any] = field(default_factory=dict)
+    """The composed config of the command, interpolations as written: `minilm-lab rerun` starts from it."""
 
     @property
     def runs(self) -> Path:
@@ -222,4 +224,4 @@ class How:
 
     def plain(self) -> dict[str, Any]:
         """For config.yaml of the run."""
-        return {name: plain(getattr(self, name)) for name in ("impl", "trainer", "logger", "paths")}
+        return {name: plain(getattr(self, name)) for name in ("impl", "trainer", "logger", "paths", "asked")}

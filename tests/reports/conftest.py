@@ -45,7 +45,12 @@ def table() -> Table:
         title="Half depth & width",
         rows=[
             Row("teacher", "Teacher_6×384", control=True, teacher="teacher"),
-            Row("student", "Student | distilled", teacher="teacher"),
+            Row(
+                "student",
+                "Student | distilled",
+                teacher="teacher",
+                coordinates={"layer": 4, "relations": "qq"},
+            ),
             Row("none", "Student <not> distilled", control=True, teacher="teacher"),
         ],
         columns=[
@@ -58,9 +63,11 @@ def table() -> Table:
         ],
         cells={
             "teacher": {
-                "acc": Cell([85.5, 85.7], [1, 2], paper=84.0, paper_unverified=True),
+                "acc": Cell(
+                    [85.5, 85.7], [1, 2], paper=84.0, paper_unverified=True, paper_source="from memory"
+                ),
                 "rho": Cell([80.0, 81.0], [1, 2]),
-                "avg": Cell(paper=81.5),
+                "avg": Cell(paper=81.5, paper_source="P1 Table 2"),
                 "params": Cell([22.713216]),
                 "speed": Cell([1.0]),
             },

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from minilm_lab.errors import LabError
-from minilm_lab.reports.cells import caption_of, parameters_cell, score_cell, speed_cell
+from minilm_lab.reports.cells import caption_of, parameters_cell, score_cell, speed_cell, with_paper
 from minilm_lab.reports.records import Record
+from minilm_lab.reports.table import Cell
 
 
 def record(state: str = "COMPLETED", **result: Any) -> Record:
@@ -33,6 +34,39 @@ def test_scores_are_ordered_by_seed_whatever_the_order_of_records() -> None:
     assert (cell.values, cell.seeds, cell.paper, cell.paper_unverified) == ([84.0, 85.0], [1, 2], 90.0, True)
     assert score_cell(runs) == score_cell(reversed(runs), "accuracy")
     assert score_cell(runs, "pearson").values == [71.0, 72.0]
+
+
+@pytest.mark.parametrize(
+    ("number", "paper"),
+    [
+        (None, (None, False, "")),
+        ({"value": None, "source": "P1 Table 3"}, (None, False, "")),
+        (91, (91.0, False, "")),
+        ({"value": 91.0}, (91.0, False, "")),
+        ({"value": 91.0, "source": "P1 Table 3", "unverified": True}, (91.0, True, "P1 Table 3")),
+    ],
+)
+def test_the_papers_number_as_yaml_gives_it(number: Any, paper: tuple[Any, ...]) -> None:
+    cell = with_paper(Cell([90.0, 91.0], [0, 1]), number, "rows.minilm.paper.sst2")
+    assert (cell.paper, cell.paper_unverified, cell.paper_source) == paper
+    assert (cell.values, cell.seeds) == ([90.0, 91.0], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        ("91.0", r"rows.a.paper.x='91.0' must be a number"),
+        ({"source": "P1"}, r"rows.a.paper.x=None must be a number"),
+        ({"value": math.nan}, "must be a number"),
+        ({"value": True}, "must be a number"),
+        ({"value": 91.0, "unverifed": True}, r"Did you mean 'unverified'\?"),
+        ({"value": 91.0, "unverified": "yes"}, "unverified='yes' must be true or false"),
+        ({"value": 91.0, "source": 3}, "source=3 must be text"),
+    ],
+)
+def test_what_is_no_number_of_a_paper(number: Any, says: str) -> None:
+    with pytest.raises(LabError, match=says):
+        with_paper(Cell(), number, "rows.a.paper.x")
 
 
 def test_runs_that_did_not_complete_add_nothing() -> None:

@@ -187,3 +187,34 @@ def test_rich_table_cuts_nothing_at_80_columns() -> None:
     ):
         assert word in text
     assert "…" not in text
+
+
+def test_sorted_by_score_loss_or_name() -> None:
+    def scored(
+        name: str, score: float | None, held_out: float | None, loss: float | None, seconds: int
+    ) -> Record:
+        told = {"score": {"name": "accuracy", "value": score}} if score is not None else {}
+        return record(
+            name, seconds=seconds, result={**told, "held_out_loss": {"last": held_out}, "loss": loss}
+        )
+
+    runs = [
+        scored("b", 80.0, 3.0, 1.0, 1),
+        scored("A", 90.0, 2.0, 5.0, 2),
+        scored("c", None, None, 2.5, 3),
+        scored("d", float("nan"), None, None, 4),
+        record("e", "RUNNING", seconds=5, progress={"loss": 0.5}),
+    ]
+
+    def names(sort: str) -> str:
+        return "".join(line.record.name for line in list_runs(runs, now=NOW, sort=sort))
+
+    assert names("age") == "bAcde"
+    assert names("score") == "Abcde"
+    # The held-out loss counts where there is one.
+    assert names("loss") == "eAcbd"
+    assert names("name") == "Abcde"
+    with pytest.raises(
+        LabError, match=r"sort=scor must be one of age, score, loss, name. Did you mean 'score'"
+    ):
+        names("scor")

@@ -15,9 +15,19 @@ import numpy as np
 import pytest
 
 from minilm_lab.errors import LabError
-from minilm_lab.reports.curves import Curve, curve_from_metrics, curve_of, describe, smooth, thin
+from minilm_lab.reports.curves import (
+    Curve,
+    curve_from_metrics,
+    curve_of,
+    describe,
+    read_curves,
+    smooth,
+    thin,
+    write_curves,
+)
+from minilm_lab.reports.drawing import WIDTH, series_style
 from minilm_lab.reports.page import page_html, write_page
-from minilm_lab.reports.plots import loss_curve_png, loss_curve_svg, scores_png, scores_svg, series_style
+from minilm_lab.reports.plots import loss_curve_png, loss_curve_svg, scores_png, scores_svg
 from minilm_lab.reports.records import Record
 from minilm_lab.reports.table import Cell, Column, Row, Table
 
@@ -58,6 +68,25 @@ def test_smooth_is_a_running_mean() -> None:
     assert points[0][1] == pytest.approx(values[0])
     assert points[-1][1] == pytest.approx(values[-6:].mean())
     assert smooth([]) == []
+
+
+def test_curves_are_read_back(tmp_path: Path) -> None:
+    curves = [Curve("half", [(10.0, 4.75), (20.0, 1e-7)], [(0.0, 5.1)]), Curve("ünused")]
+    path = write_curves(curves, tmp_path / "curves.json")
+    assert read_curves(path) == curves
+    assert read_curves(tmp_path / "none.json") == []
+    long = Curve("long", [(float(i), 1 / 3) for i in range(5000)])
+    [read] = read_curves(write_curves([long], path))
+    assert len(read.training) == 400 and read.training[-1] == (4999.0, 0.333333)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "3", '[{"label": "a"}]', '[{"label": "a", "training": [[1]], "held_out": []}]']
+)
+def test_what_holds_no_curves(tmp_path: Path, text: str) -> None:
+    (tmp_path / "curves.json").write_text(text)
+    with pytest.raises(LabError, match="holds no loss curves"):
+        read_curves(tmp_path / "curves.json")
 
 
 def test_thin_keeps_the_ends() -> None:
@@ -106,6 +135,30 @@ def test_many_tasks_are_plotted_as_their_average() -> None:
     assert "Mean of 8" in words and "53.5" in words and "Task" not in words
 
 
+def test_losses_of_other_orders_are_on_a_logarithmic_axis() -> None:
+    small, large = Curve("a", [(1.0, 0.9), (2.0, 0.1)]), Curve("b", [(1.0, 20.0), (2.0, 9.0)])
+    assert "loss (logarithmic)" in texts(loss_curve_svg([small, large]))
+    assert "logarithmic" not in texts(loss_curve_svg([small])) + texts(loss_curve_svg([small, small]))
+
+
+def test_the_papers_numbers_are_ticks(table: Table) -> None:
+    """One upright line for the one paper's number among the bars, dotted as it is not verified."""
+    rows, column = [Row("a", "A"), Row("b", "B")], Column("x", "X")
+    cells = {
+        "a": {"x": Cell([80.0], paper=90.0)},
+        "b": {"x": Cell([80.0], paper=70.0, paper_unverified=True)},
+    }
+    bare = {key: {"x": Cell([80.0])} for key in "ab"}
+    with_paper, without = (scores_svg(Table("t", rows, [column], c)) for c in (cells, bare))
+    assert with_paper.count("stroke-width: 1.6") == 2 and "stroke-width: 1.6" not in without
+    ticks = re.findall(r"<path d=\"M ([\d.]+) [\d.]+ \nL ([\d.]+) [^>]*stroke-width: 1.6", with_paper)
+    (left, left_end), (right, right_end) = sorted((float(a), float(b)) for a, b in ticks)
+    assert left == left_end and right == right_end and left < right
+    assert len(re.findall(r"stroke-dasharray[^>]*stroke-width: 1.6", with_paper)) == 1
+    assert "Upright lines" in page_html("T", "", Table("t", rows, [column], cells))
+    assert "Upright lines" not in page_html("T", "", Table("t", rows, [column], bare))
+
+
 def test_scores_below_zero_and_nan_are_plotted() -> None:
     cells = {"a": {"x": Cell([-5.0, -3.0])}, "b": {"x": Cell([float("nan")])}, "c": {"x": Cell([0.0])}}
     table = Table("t", [Row(key, key) for key in "abc"], [Column("x", "X")], cells)
@@ -128,7 +181,7 @@ def test_png(table: Table, tmp_path: Path) -> None:
         loss_curve_png([CURVE, Curve("_hidden", [(1.0, 2.0)])], tmp_path / "loss.png"),
     ):
         pixels = matplotlib.image.imread(path)
-        assert pixels.shape[1] == round(4.8 * 160)
+        assert pixels.shape[1] == round(WIDTH * 160)
         assert pixels[0, 0, :3].tolist() == [1.0, 1.0, 1.0] and pixels[..., :3].min() < 0.5
 
 

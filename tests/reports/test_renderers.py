@@ -26,12 +26,12 @@ MARKDOWN = r"""**Half depth \& width**
 | Student \| distilled        |         81.0 ± 1.4 | 77.5 (n=1) |              79.2 |  95.4% |          – |     2.0× |
 | *Student \<not\> distilled* |         75.2 ± 0.0 |          – |                 – |      – |          – |        – |
 
-Mean ± sample standard deviation over 2 fine-tuning seeds; fewer where n is given. Selection: last epoch, nothing chosen on the dev set. Scale: demo. Data: dev subset, 1,200 sentences. In brackets: the paper's number. † not verified in the paper. Controls: Teacher\_6×384; Student \<not\> distilled. Accuracy: sign of the rating, 100% = all right. Hardware: a CPU, 2 cores. Commit: 0123456789.
+Mean ± sample standard deviation over 2 fine-tuning seeds; fewer where n is given. Selection: last epoch, nothing chosen on the dev set. Scale: demo. Data: dev subset, 1,200 sentences. In brackets: the paper's number (P1 Table 2). † not verified in the paper (from memory). Controls: Teacher\_6×384; Student \<not\> distilled. Accuracy: sign of the rating, 100% = all right. Hardware: a CPU, 2 cores. Commit: 0123456789.
 """
 
 LATEX = r"""\begin{table}
   \centering
-  \caption{Half depth \& width. Mean $\pm$ sample standard deviation over 2 fine-tuning seeds; fewer where n is given. Selection: last epoch, nothing chosen on the dev set. Scale: demo. Data: dev subset, 1,200 sentences. In brackets: the paper's number. $^\dagger$ not verified in the paper. Controls: Teacher\_6$\times$384; Student \textless{}not\textgreater{} distilled. Accuracy: sign of the rating, 100\% = all right. Hardware: a CPU, 2 cores. Commit: 0123456789.}
+  \caption{Half depth \& width. Mean $\pm$ sample standard deviation over 2 fine-tuning seeds; fewer where n is given. Selection: last epoch, nothing chosen on the dev set. Scale: demo. Data: dev subset, 1,200 sentences. In brackets: the paper's number (P1 Table 2). $^\dagger$ not verified in the paper (from memory). Controls: Teacher\_6$\times$384; Student \textless{}not\textgreater{} distilled. Accuracy: sign of the rating, 100\% = all right. Hardware: a CPU, 2 cores. Commit: 0123456789.}
   \label{tab:half}
   \begin{tabular}{lrrrrrr}
     \toprule
@@ -48,30 +48,30 @@ LATEX = r"""\begin{table}
 """
 
 CSV = """\
-row,control,column,kind,seed,value,paper,paper_unverified
-teacher,true,acc,score,1,85.5,84,true
-teacher,true,acc,score,2,85.7,84,true
-teacher,true,rho,score,1,80,,
-teacher,true,rho,score,2,81,,
-teacher,true,avg,average,1,82.75,81.5,false
-teacher,true,avg,average,2,83.35,81.5,false
-teacher,true,kept,kept,,100,,
-teacher,true,params,measure,,22.713216,,
-teacher,true,speed,measure,,1,,
-student,false,acc,score,1,80,,
-student,false,acc,score,2,82,,
-student,false,rho,score,1,77.5,,
-student,false,avg,average,,79.25,,
-student,false,kept,kept,,95.42444311,,
-student,false,params,measure,,,,
-student,false,speed,measure,,1.96,,
-none,true,acc,score,1,75.25,,
-none,true,acc,score,2,75.25,,
-none,true,rho,score,,,,
-none,true,avg,average,,,,
-none,true,kept,kept,,,,
-none,true,params,measure,,,,
-none,true,speed,measure,,,,
+row,control,column,kind,seed,value,paper,paper_unverified,paper_source
+teacher,true,acc,score,1,85.5,84,true,from memory
+teacher,true,acc,score,2,85.7,84,true,from memory
+teacher,true,rho,score,1,80,,,
+teacher,true,rho,score,2,81,,,
+teacher,true,avg,average,1,82.75,81.5,false,P1 Table 2
+teacher,true,avg,average,2,83.35,81.5,false,P1 Table 2
+teacher,true,kept,kept,,100,,,
+teacher,true,params,measure,,22.713216,,,
+teacher,true,speed,measure,,1,,,
+student,false,acc,score,1,80,,,
+student,false,acc,score,2,82,,,
+student,false,rho,score,1,77.5,,,
+student,false,avg,average,,79.25,,,
+student,false,kept,kept,,95.42444311,,,
+student,false,params,measure,,,,,
+student,false,speed,measure,,1.96,,,
+none,true,acc,score,1,75.25,,,
+none,true,acc,score,2,75.25,,,
+none,true,rho,score,,,,,
+none,true,avg,average,,,,,
+none,true,kept,kept,,,,,
+none,true,params,measure,,,,,
+none,true,speed,measure,,,,,
 """
 
 HOSTILE = "<script>alert(1)</script> [bold]x[/bold] a|b \\n $x_1$ & % # { } ~ ^ \x1b[31mred\nline `c` *i*"

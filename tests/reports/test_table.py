@@ -126,6 +126,10 @@ def test_round_trip_keeps_nan_as_strict_json() -> None:
         ('{"title": "t", "rows": [{"key": "a"}], "columns": []}', "not a table"),
         ('{"title": "t", "rows": [{"key": "a", "title": "A", "contrl": true}], "columns": []}', "'control'"),
         (
+            '{"title": "t", "rows": [{"key": "a", "title": "A", "coordinates": {"layer": [4]}}], "columns": []}',
+            "coordinate layer",
+        ),
+        (
             '{"title": "t", "rows": [{"key": "a", "title": "A"}], "columns": [{"key": "x", "title": "X"}],'
             ' "cells": {"a": {"x": {"paper": "eighty"}}}}',
             "eighty",

@@ -248,7 +248,7 @@ def test_a_full_disk_at_the_start(tmp_path: Path, monkeypatch) -> None:
 
 def test_environment() -> None:
     found = environment.describe()
-    assert set(found) == {"versions", "commit", "hardware"}
+    assert {"versions", "commit", "hardware"} <= set(found)
     import torch
 
     assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab import Lab
-from omegaconf import OmegaConf
+from wandb_offline import offline_runs, start_of, summary
 
 from .helpers import column, kill_at, only_run, record
 
@@ -25,32 +21,6 @@ def words(tiny: list[str]) -> list[str]:
     return [*(word for word in tiny if not word.startswith("logger=")), "scale.steps=12"]
 
 
-def offline_runs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("wandb/offline-run-*"))
-
-
-def inspect(run: Path, *options: str) -> str:
-    """What `wandb leet inspect --json` says of an offline run."""
-    script = Path(sys.executable).with_name("wandb")
-    words = [str(script), "leet", "inspect", "--json", *options, str(run)]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-
-def summary(run: Path) -> dict[str, Any]:
-    """State, name, config and summary."""
-    found = json.loads(inspect(run, "--summary"))
-    assert isinstance(found, dict)
-    return found
-
-
-def start_of(run: Path) -> dict[str, Any]:
-    """The record with which the run was opened: it has the group and the job type."""
-    lines = (json.loads(line) for line in inspect(run).splitlines())
-    (found,) = (line["run"] for line in lines if line["type"] == "run" and "run_id" in line["run"])
-    assert isinstance(found, dict)
-    return found
-
-
 def test_an_offline_run_is_the_record(lab: Lab, words: list[str], tmp_path: Path) -> None:
     finished = lab.run("distill", *words, "experiment_name=trial", env=OFFLINE)
     assert finished.code == 0, finished.err
@@ -61,14 +31,21 @@ def test_an_offline_run_is_the_record(lab: Lab, words: list[str], tmp_path: Path
     assert found["run_id"] == result["identity"]
     assert found["name"] == result["name"]
     assert found["state"] == "finished" and found["project"] == "minilm-lab"
-    what = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml").what)
-    assert {key: found["config"][key] for key in what} == what
-    for name, value in {
-        "loss": column(folder, "loss")[-1],
-        "held_out_loss": result["held_out_loss"]["last"],
-        "tokens_seen": result["tokens_seen"],
-    }.items():
-        assert found["summary"][name] == pytest.approx(value), name
+    what, config = result["config"], found["config"]
+    assert config["student"]["layers"] == what["student"]["layers"] == 2
+    assert config["objective"]["relations"] == "qq,kk,vv" and what["objective"]["relations"] == [
+        "qq",
+        "kk",
+        "vv",
+    ]
+    assert config["seed"] == 0 and config["experiment"] == "trial" and config["command"] == "distill"
+    assert config["how"]["impl"]["precision"] == "32"
+    for name in ("loss", "held_out_loss"):
+        values = column(folder, name)
+        told = found["summary"][name]
+        assert told == {"min": pytest.approx(min(values)), "last": pytest.approx(values[-1])}, name
+    assert found["summary"]["tokens_seen"] == result["tokens_seen"]
+    assert "trial" in found["tags"]
     opened = start_of(offline)
     assert opened["job_type"] == "distill" and opened["run_group"] == "trial"
 
@@ -85,8 +62,19 @@ def test_a_fine_tuning_is_a_run_of_its_own(
     found = summary(two)
     assert found["run_id"] == record(tuned)["identity"]
     assert found["summary"]["score/accuracy"] == pytest.approx(record(tuned)["scores"]["accuracy"])
-    assert found["summary"]["dev/accuracy"] == pytest.approx(record(tuned)["scores"]["accuracy"])
-    assert found["config"]["origin"]["run"] == record(student)["identity"]
+    history = [epoch["accuracy"] for epoch in record(tuned)["history"]]
+    assert found["summary"]["dev/accuracy"] == {
+        "max": pytest.approx(max(history)),
+        "last": pytest.approx(history[-1]),
+    }
+    config = found["config"]
+    assert config["source"] == {"kind": "run", "run": record(student)["identity"]}
+    assert config["lineage"]["uses"] == f"student-{record(student)['identity']}"
+    # Its student's settings, in full, under the names that the student's own run has.
+    assert config["student"]["layers"] == 2 and config["teacher"]["layer"] == 4
+    assert config["objective"]["heads"] == 12 and config["task"]["name"] == "classification"
+    assert config["distillation"]["seed"] == config["seed"] == 0
+    assert {"classification", "qq.kk.vv-12"} <= set(found["tags"])
 
 
 def test_two_jobs_are_two_runs_and_the_missing_login_is_said_once(
@@ -95,7 +83,7 @@ def test_two_jobs_are_two_runs_and_the_missing_login_is_said_once(
     finished = lab.run("distill", "-m", *words, "seed=0,1", env=LOGGED_OUT)
     assert finished.code == 0, finished.err
     assert finished.err.count("not logged in") == 1
-    assert "wandb sync" in finished.err
+    assert "minilm-lab sync paths.runs=" in finished.err
     folders = list((tmp_path / "runs" / "distill").iterdir())
     assert len(folders) == 2
     for folder in folders:
@@ -110,13 +98,19 @@ def test_a_resumed_run_keeps_its_id(lab: Lab, words: list[str], tmp_path: Path) 
     more = ["scale.steps=60", "trainer.checkpoint_every=5", "trainer.held_out_every=60"]
     running = lab.start("distill", *words, *more, env=OFFLINE)
     kill_at(running, tmp_path / "runs", "distill", 12, signal.SIGTERM)
-    assert running.finish().code == 130
+    assert running.finish().code == 143
     finished = lab.run("distill", *words, *more, env=OFFLINE)
     assert finished.code == 0, finished.err
     folder = only_run(tmp_path / "runs", "distill")
     found = [summary(run) for run in offline_runs(folder)]
     assert len(found) == 2
     assert {run["run_id"] for run in found} == {record(folder)["identity"]}
+    # The best is that of all sessions.
+    losses = column(folder, "loss")
+    assert found[-1]["summary"]["loss"] == {
+        "min": pytest.approx(min(losses)),
+        "last": pytest.approx(losses[-1]),
+    }
 
 
 @pytest.mark.parametrize("more", [[], ["logger=csv"]])

@@ -8,7 +8,7 @@ import math
 
 from minilm_lab.reports.table import Table
 
-HEADER = ["row", "control", "column", "kind", "seed", "value", "paper", "paper_unverified"]
+HEADER = ["row", "control", "column", "kind", "seed", "value", "paper", "paper_unverified", "paper_source"]
 
 
 def to_csv(table: Table) -> str:
@@ -32,6 +32,7 @@ def to_csv(table: Table) -> str:
                         _number(value),
                         _number(cell.paper),
                         "" if cell.paper is None else str(cell.paper_unverified).lower(),
+                        cell.paper_source,
                     ]
                 )
     return out.getvalue()

@@ -26,6 +26,7 @@ def to_html(table: Table) -> str:
     return (
         '<figure class="table">\n'
         f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(table.title)}">\n<table{stacked}>\n'
+        f'<caption class="hidden">{_text(table.title)}</caption>\n'
         f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
         f"<figcaption>{caption}</figcaption>\n</figure>\n"
     )
@@ -42,7 +43,8 @@ def _cell(cell: Cell, column: Column, usual_n: int) -> str:
             parts.append(f'<span class="sd">(n={cell.n})</span>')
     if cell.paper is not None:
         mark = UNVERIFIED if cell.paper_unverified else ""
-        parts.append(f'<span class="paper">[{_text(number_text(cell.paper, column))}{mark}]</span>')
+        source = f' title="{_text(cell.paper_source)}"' if cell.paper_source else ""
+        parts.append(f'<span class="paper"{source}>[{_text(number_text(cell.paper, column))}{mark}]</span>')
     return " ".join(parts)
 
 

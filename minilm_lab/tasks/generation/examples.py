@@ -1,0 +1,61 @@
+"""Rows of a data set as examples of generation: sources, targets, references."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from minilm_lab.errors import LabError
+from minilm_lab.tasks import holdout
+from minilm_lab.tasks.base import Examples
+from minilm_lab.tasks.reading import Source
+
+log = logging.getLogger(__name__)
+
+
+def drop_empty(source: Source, data: Any, split: str, *, fail: bool) -> tuple[Examples, int]:
+    """The examples of a split, and how many were dropped because their source or target is empty.
+
+    A pair of sources is empty when both are. Raises LabError for cells that are no text, where nothing is left, and,
+    with `fail`, where anything is empty.
+    """
+    columns = [_texts(data, column, f"{source.key}.text", split) for column in source.text]
+    targets = _texts(data, source.label, f"{source.key}.label", split)
+    second: list[Any] = columns[1] if len(columns) == 2 else [None] * len(targets)
+    rows = list(zip(columns[0], second, targets, strict=True))
+    kept = [
+        row
+        for row, (text, pair, target) in enumerate(rows)
+        if (text.strip() or (pair or "").strip()) and target.strip()
+    ]
+    dropped = len(rows) - len(kept)
+    if dropped:
+        said = f"{dropped} of {len(rows)} examples in '{split}' of {source} have an empty source or target"
+        if fail or not kept:
+            raise LabError(f"{source.key}.empty: {said}. Mend the data, or drop them with task.empty=drop.")
+        log.warning("%s; dropped.", said)
+    examples = Examples(
+        texts=[(rows[row][0], rows[row][1]) for row in kept],
+        labels=[rows[row][2] for row in kept],
+        ids=[f"{split}-{row}" for row in kept],
+        gold=[[rows[row][2]] for row in kept],
+    )
+    return examples, dropped
+
+
+def one_a_source(examples: Examples) -> Examples:
+    """One example a source, the first of each, with the targets of all of them as references."""
+    rows: dict[tuple[str, str | None], int] = {}
+    gold: dict[int, list[str]] = {}
+    for row, (texts, right) in enumerate(zip(examples.texts, examples.references, strict=True)):
+        gold.setdefault(rows.setdefault(texts, row), []).extend(right)
+    merged = holdout.take(examples, list(gold))
+    return Examples(merged.texts, merged.labels, merged.ids, list(gold.values()))
+
+
+def _texts(data: Any, column: str, setting: str, split: str) -> list[str]:
+    cells = data[column][:]
+    wrong = next((cell for cell in cells if cell is not None and not isinstance(cell, str)), None)
+    if wrong is not None:
+        raise LabError(f"{setting}: column '{column}' of '{split}' is no text: it holds {wrong!r}.")
+    return ["" if cell is None else cell for cell in cells]

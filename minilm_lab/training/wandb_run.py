@@ -1,0 +1,252 @@
+"""One run of Weights & Biases: how it is opened, what its summary and its artifacts are, how it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning.loggers import WandbLogger
+
+from minilm_lab import wandb_access
+from minilm_lab.runs.environment import describe
+from minilm_lab.runs.facets import facets, flatten
+from minilm_lab.runs.identity import slug
+
+log = logging.getLogger(__name__)
+
+#: Metric -> what of its history W&B keeps in the summary, by which runs are sorted: the best and the last.
+DIRECTIONS = {
+    "loss": "min,last",
+    "loss/*": "min,last",
+    "held_out_loss": "min,last",
+    "dev/*": "max,last",
+    "test/*": "max,last",
+    "probe/*": "max,last",
+}
+#: Summary key of the whole record, as JSON text: one column, and nothing that a dashboard would plot by mistake.
+RECORD = "record"
+_STEP = "trainer/global_step"
+_LONGEST_TAG = 64
+#: Set by `wandb agent` for the processes it starts.
+_SWEEP = "WANDB_SWEEP_ID"
+
+
+class MirrorLogger(WandbLogger):
+    """Lightning's logger, with the direction of each metric and without a setting that W&B warns of."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(**{key: value for key, value in settings.items() if key != "about"})
+        self._wandb_init.pop("anonymous", None)
+        self.about: dict[str, Any] = dict(settings["about"])
+        self.where: dict[str, Any] = {}
+        """Versions, commit and hardware as the run began."""
+
+        self._directed: set[str] = set()
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run, opened at the first use."""
+        run = super().experiment
+        if not self.where and self._experiment is not None and not run.disabled:
+            self.where = describe()
+        return run
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Mirror a line of the journal."""
+        # By their own names: of several patterns that fit, W&B takes any, and Lightning has defined "*".
+        for name in metrics.keys() - self._directed:
+            self._directed.add(name)
+            if (direction := _direction(name)) is not None:
+                self.experiment.define_metric(name, step_metric=_STEP, step_sync=True, summary=direction)
+        super().log_metrics(metrics, step)
+
+
+def is_aside(command: str) -> bool:
+    """Whether this is not the run that a W&B sweep has asked for, but one that it needs (its student, an assistant).
+
+    An agent's process has one W&B run, the sweep's own: what is made on the way is kept in its journal alone.
+    """
+    return bool(os.environ.get(_SWEEP)) and command != sys.argv[0].rpartition(" ")[2]
+
+
+def answer_sweep(name: str, value: float) -> None:
+    """Write one number into the run that a W&B sweep has opened for this process; nothing outside a sweep."""
+    import wandb
+
+    if os.environ.get(_SWEEP):
+        run = wandb.init()
+        run.summary[name] = value
+        run.finish()
+
+
+def start(wandb: Any, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what opens the run of `folder`. wandb: the logger's settings (project, entity, group, tags)."""
+    mode = wandb_access.mode(folder.parent.parent)
+    config = settings_of(folder, about)
+    return {
+        "project": wandb.project,
+        "entity": wandb.entity,
+        "id": about["identity"],
+        "name": about["name"],
+        "group": wandb.group or about.get("experiment") or None,
+        "job_type": about["command"],
+        "tags": _tags(wandb.tags, about.get("experiment"), config),
+        "save_dir": folder,
+        "config": config,
+        "about": about,
+        **({"mode": mode} if mode else {}),
+    }
+
+
+def settings_of(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings, nested by group, from its config.yaml and from what its command says of it."""
+    given = dict(about.get("config") or {})
+    told: Mapping[str, Any] = {}
+    file = folder / "config.yaml"
+    if file.is_file():
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    what = told.get("what") or given
+    names = about.get("names") or {key: value for key, value in given.items() if isinstance(value, str)}
+    found = facets(what, names, about.get("origin") or given.get("origin"))
+    how = told.get("how") or {}
+    found["how"] = {part: how[part] for part in ("impl", "trainer") if part in how}
+    return {"command": about["command"], "experiment": about.get("experiment") or None, **found}
+
+
+def _tags(own: list[str], experiment: str | None, config: Mapping[str, Any]) -> list[str]:
+    names = [_name(config, group) for group in ("teacher", "objective", "task")]
+    given = [*own, experiment, *names]
+    return list(dict.fromkeys(tag[:_LONGEST_TAG] for tag in given if tag))
+
+
+def _name(config: Mapping[str, Any], group: str) -> str | None:
+    found = config.get(group)
+    return found.get("name") if isinstance(found, Mapping) else found if isinstance(found, str) else None
+
+
+def complete(
+    logger: MirrorLogger,
+    summary: Mapping[str, Any],
+    made: tuple[str, Path] | None,
+    used: str | None,
+    record: Mapping[str, Any] | None,
+) -> None:
+    """Write the summary, the record and the artifacts of a run that is done."""
+    run, about = logger.experiment, logger.about
+    whole = whole_record(logger, record) if record is not None else {}
+    # A metric with a direction keeps its {"min": …, "last": …}; its last value is the same.
+    run.summary.update({key: value for key, value in summary.items() if key not in DIRECTIONS})
+    # A resumed run's summary is of its last session alone: the journal has them all.
+    run.summary.update(_extremes(Path(str(logger.save_dir)) / "metrics.jsonl"))
+    run.summary.update(headline(whole))
+    if made is not None:
+        _log_folder(run, f"student-{made[0]}", "student", made[1], summary)
+    if "score" in whole:
+        _log_record(run, f"score-{about['identity']}", "score", whole)
+    online = not run.offline and not run.disabled
+    if used is not None:
+        # Offline nothing can be looked up: the config says it, and `minilm-lab sync` links what it uploads.
+        run.config.update({"lineage": {"uses": f"student-{used}"}}, allow_val_change=True)
+        if online:
+            _use(run, f"student-{used}")
+    elif online:
+        _use_teacher(run)
+
+
+def _direction(name: str) -> str | None:
+    return next((told for pattern, told in DIRECTIONS.items() if fnmatchcase(name, pattern)), None)
+
+
+def _extremes(journal: Path) -> dict[str, dict[str, float]]:
+    """The best and the last value of each metric with a direction, from metrics.jsonl."""
+    values: dict[str, list[float]] = {}
+    for text in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
+        for name, value in flatten(json.loads(text), separator="/").items():
+            if _direction(name) is not None and isinstance(value, (int, float)):
+                values.setdefault(name, []).append(value)
+    best = {"min": min, "max": max}
+    found = {}
+    for name, series in values.items():
+        kind = str(_direction(name)).partition(",")[0]
+        found[name] = {kind: best[kind](series), "last": series[-1]}
+    return found
+
+
+def whole_record(logger: MirrorLogger, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what result.json will hold, but for the time at which it is written."""
+    about = logger.about
+    file = Path(str(logger.save_dir)) / "config.yaml"
+    what = yaml.safe_load(file.read_text(encoding="utf-8"))["what"] if file.is_file() else {}
+    head = {key: about[key] for key in ("command", "identity", "name")}
+    return {**head, "config": what, **own, **logger.where}
+
+
+def headline(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a record a dashboard sorts by and plots, and the record itself as text."""
+    if not record:
+        return {}
+    found: dict[str, Any] = {RECORD: json.dumps(record, ensure_ascii=False)}
+    for key in ("parameters", "layers", "hidden_size", "tokens_seen", "held_out_perplexity", "ratio"):
+        if key in record:
+            found[key] = record[key]
+    score = record.get("score")
+    if isinstance(score, Mapping):
+        found |= {"score": score["value"], "score_name": score["name"]}
+        found |= {f"score/{name}": value for name, value in record.get("scores", {}).items()}
+    return found
+
+
+def _log_folder(run: Any, name: str, kind: str, folder: Path, about: Mapping[str, Any]) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(name, type=kind, metadata=dict(about))
+    # "immutable": the files are read where they lie, not copied first.
+    artifact.add_dir(str(folder), policy="immutable")
+    run.log_artifact(artifact)
+
+
+def _log_record(run: Any, name: str, kind: str, record: Mapping[str, Any]) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(name, type=kind, metadata=dict(record.get("scores", {})))
+    with artifact.new_file("record.json", mode="w", encoding="utf-8") as file:
+        file.write(json.dumps(record, indent=2, ensure_ascii=False))
+    run.log_artifact(artifact)
+
+
+def _use_teacher(run: Any) -> None:
+    """Begin the lineage with what the teacher is: its name and source, not its weights."""
+    import wandb
+
+    teacher = run.config.get("teacher")
+    if not isinstance(teacher, Mapping) or "name" not in teacher:
+        return
+    known = {key: value for key, value in teacher.items() if key != "layer"}
+    artifact = wandb.Artifact(slug("teacher", known["name"]), type="teacher", metadata=known)
+    with artifact.new_file("teacher.json", mode="w", encoding="utf-8") as file:
+        file.write(json.dumps(known, indent=2, sort_keys=True))
+    run.use_artifact(artifact)
+
+
+def _use(run: Any, name: str) -> None:
+    import wandb
+
+    try:
+        run.use_artifact(f"{name}:latest")
+    except (wandb.errors.CommError, ValueError) as error:
+        log.warning("W&B does not have %s yet (%s): no lineage is shown", name, error)
+
+
+def end() -> None:
+    """End an open W&B run; as failed while an exception is on its way."""
+    import wandb
+
+    if wandb.run is not None:
+        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)

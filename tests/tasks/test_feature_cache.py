@@ -1,0 +1,322 @@
+"""Features from the cache against those of ``Task.featurize``, and what happens to broken or foreign files."""
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from minilm_lab.tasks import feature_files
+from minilm_lab.tasks.batching import collate
+from minilm_lab.tasks.feature_cache import FeatureCache
+from minilm_lab.tasks.features import Features
+from minilm_lab.tasks.hub import HubTask
+from minilm_lab.tasks.span import SpanTask
+from minilm_lab.tasks.token_classification import TokenTask
+
+from . import span_reference
+
+
+def classification(folder, pairs):
+    rows = {"text": ["a b c", "", "d e", "f"], "more": ["b", "c d", "e", "a"], "label": [0, 1, 1, 0]}
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation"):
+        pd.DataFrame(rows).to_csv(folder / f"{split}.csv", index=False)
+    return HubTask(name="x", path=str(folder), text=["text", "more"] if pairs else ["text"], length=8)
+
+
+def regression(folder):
+    task = classification(folder, True)
+    return dataclasses.replace(task, kind="regression", metrics=["pearson"], score="pearson")
+
+
+def spans(folder):
+    path = span_reference.write_squad(folder, sizes=(5, 9), longest=150)
+    return SpanTask(name="x", path=str(path), unanswerable=True, length=96, stride=20)
+
+
+def tokens(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"tokens": ["ab", "c", "dab"], "tags": ["B-PER", "I-PER", "O"]}, {"tokens": ["e"], "tags": ["O"]}]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return TokenTask(name="x", path=str(folder))
+
+
+KINDS = {
+    "one text": lambda folder: classification(folder, False),
+    "pairs": lambda folder: classification(folder, True),
+    "regression": regression,
+    "spans": spans,
+    "tokens": tokens,
+}
+
+
+def same(found, expected):
+    assert type(found) is type(expected)
+    for field in dataclasses.fields(expected):
+        ours, theirs = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(theirs, list) and theirs and isinstance(theirs[0], np.ndarray):
+            assert [row.dtype for row in ours] == [row.dtype for row in theirs], field.name
+            assert [row.tolist() for row in ours] == [row.tolist() for row in theirs], field.name
+        elif isinstance(theirs, np.ndarray):
+            assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, field.name
+            assert ours.tolist() == theirs.tolist(), field.name
+        else:
+            assert ours == theirs and type(ours) is type(theirs), field.name
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often tokenising was done."""
+    calls = []
+    for kind in (HubTask, SpanTask, TokenTask):
+        original = kind.featurize
+
+        def counting(self, *args, _original=original, **kwargs):
+            calls.append(self.name)
+            return _original(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "featurize", counting)
+    return calls
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cache_gives_what_tokenising_gives(kind, tmp_path, tokenizer, counted):
+    task = KINDS[kind](tmp_path / "data")
+    splits = task.load(None, tmp_path / "cache")
+    for split, training in ((splits.train, True), (splits.dev, False)):
+        expected = task.featurize(split, tokenizer, training=training)
+        del counted[:]
+        for _ in range(3):  # a new cache object each time, as in a new process
+            found = FeatureCache(tmp_path / "cache", tokenizer).featurize(task, split, training=training)
+            same(found, expected)
+        assert len(counted) == 1
+        chosen = np.arange(len(expected))
+        ours, theirs = collate(found, chosen), collate(expected, chosen)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        ours["input_ids"] += 1  # a batch is a copy: the cache cannot be written through it
+        same(found, expected)
+
+
+def test_large_files_are_mapped_and_equal(tmp_path, tokenizer, monkeypatch):
+    task = spans(tmp_path / "data")
+    split = task.load(None, tmp_path / "cache").train
+    expected = task.featurize(split, tokenizer, training=True)
+    monkeypatch.setattr(feature_files, "_MAPPED", 1)
+    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    cache.featurize(task, split, training=True)
+    found = cache.featurize(task, split, training=True)
+    same(found, expected)
+    with pytest.raises(ValueError, match="read-only"):
+        found.input_ids[0][0] = 7
+
+
+def test_what_decides_features_decides_the_key(tmp_path, tokenizer):
+    task = classification(tmp_path / "data", True)
+    split = task.load(None, tmp_path / "cache").train
+    cache = FeatureCache(tmp_path, tokenizer)
+
+    def key(task=task, split=split, training=True, cache=cache):
+        return cache.key(task, split, training=training)
+
+    base = key()
+    assert base == key() and len(base) == 32
+    # Calls of the tokenizer leave their truncation behind in it.
+    task.featurize(split, tokenizer, training=True)
+    assert key(cache=FeatureCache(tmp_path, tokenizer)) == base
+    assert key(task=dataclasses.replace(task, name="y")) == base
+    other = [
+        key(task=dataclasses.replace(task, length=9)),
+        key(split=dataclasses.replace(split, texts=[*split.texts[:-1], ("g", "a")])),
+        key(split=dataclasses.replace(split, labels=[*split.labels[:-1], 1])),
+        key(training=False),
+    ]
+    tokenizer.truncation_side = "left"
+    try:
+        other.append(key(cache=FeatureCache(tmp_path, tokenizer)))
+    finally:
+        tokenizer.truncation_side = "right"
+    assert len({base, *other}) == 6
+
+
+def test_another_vocabulary_is_another_tokenizer(tmp_path, tokenizer):
+    changed = FeatureCache(tmp_path, tokenizer)
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["model"]["vocab"]["zz"] = len(core["model"]["vocab"])
+    copy = type(tokenizer)(
+        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(core)),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=tokenizer.model_input_names,
+    )
+    assert FeatureCache(tmp_path, copy).rules != changed.rules
+
+
+def test_classes_of_tags_are_part_of_the_key(tmp_path, tokenizer):
+    task = tokens(tmp_path / "data")
+    split = task.load(None, tmp_path / "cache").train
+    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    first = cache.key(task, split, training=True)
+    task._classes = ("O", "I-PER", "B-PER")
+    assert cache.key(task, split, training=True) != first
+
+
+def folders(cache):
+    return [path for path in (cache / "features").iterdir() if path.is_dir()]
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [cut, flip, os.unlink], ids=["cut short", "a bit flipped", "gone"])
+@pytest.mark.parametrize("name", ["input_ids.npy", "input_ids.lengths.npy", "labels.npy", "index.json"])
+def test_broken_files_are_made_again(harm, name, tmp_path, tokenizer, counted, caplog):
+    task = classification(tmp_path / "data", True)
+    split = task.load(None, tmp_path / "cache").train
+    expected = task.featurize(split, tokenizer, training=True)
+    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    cache.featurize(task, split, training=True)
+    (folder,) = folders(tmp_path / "cache")
+    harm(folder / name)
+    del counted[:]
+    same(cache.featurize(task, split, training=True), expected)
+    same(cache.featurize(task, split, training=True), expected)
+    assert len(counted) == 1
+    assert "are made again" in caplog.text
+
+
+def test_an_index_that_names_foreign_code_is_not_followed(tmp_path, tokenizer, counted):
+    task = classification(tmp_path / "data", False)
+    split = task.load(None, tmp_path / "cache").train
+    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    cache.featurize(task, split, training=True)
+    (folder,) = folders(tmp_path / "cache")
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, "class": "os:system"}))
+    assert type(cache.featurize(task, split, training=True)) is Features
+    assert len(counted) == 2
+
+
+def test_pickles_are_neither_written_nor_read(tmp_path, tokenizer, counted):
+    task = classification(tmp_path / "data", False)
+    split = task.load(None, tmp_path / "cache").train
+    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    cache.featurize(task, split, training=True)
+    (folder,) = folders(tmp_path / "cache")
+    np.save(folder / "labels.npy", np.asarray([print, 1], dtype=object), allow_pickle=True)
+    index = json.loads((folder / "index.json").read_text())
+    index["checksums"]["labels.npy"] = feature_files._checksum(folder / "labels.npy")
+    (folder / "index.json").write_text(json.dumps(index))
+    assert cache.featurize(task, split, training=True).labels.dtype == np.int64
+    assert len(counted) == 2
+
+
+def test_warnings_are_given_again(tmp_path, tokenizer, caplog):
+    task = dataclasses.replace(spans(tmp_path / "data"), max_question=2)
+    split = task.load(None, tmp_path / "cache").train
+    given = []
+    for _ in range(2):
+        caplog.clear()
+        FeatureCache(tmp_path / "cache", tokenizer).featurize(task, split, training=True)
+        given.append([r.getMessage() for r in caplog.records if r.levelno == logging.WARNING])
+    assert given[0] == given[1]
+    assert "longer than task.max_question=2 tokens" in given[0][0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(Features):
+    """Features with something that has no file."""
+
+    thing: object = None
+
+
+class OddTask(HubTask):
+    def featurize(self, examples, tokenizer, *, training):
+        plain = super().featurize(examples, tokenizer, training=training)
+        return Odd(**vars(plain), thing={"any": print})
+
+
+class RememberingTask(HubTask):
+    def featurize(self, examples, tokenizer, *, training):
+        self._seen = len(examples)
+        return super().featurize(examples, tokenizer, training=training)
+
+
+@pytest.mark.parametrize("kind", [OddTask, RememberingTask])
+def test_what_cannot_be_kept_is_made_each_time(kind, tmp_path, tokenizer):
+    plain = classification(tmp_path / "data", False)
+    split = plain.load(None, tmp_path / "cache").train
+    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    for _ in range(2):
+        task = kind(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
+        found = cache.featurize(task, split, training=True)
+        assert len(found) == 4 and (kind is RememberingTask or type(found) is Odd)
+        assert kind is OddTask or task._seen == 4
+    assert folders(tmp_path / "cache") == []
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, tokenizer, monkeypatch, caplog, counted):
+    task = classification(tmp_path / "data", False)
+    split = task.load(None, tmp_path / "cache").train
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(feature_files, "write", full)
+    found = FeatureCache(tmp_path / "cache", tokenizer).featurize(task, split, training=True)
+    assert len(found) == 4 and len(counted) == 1
+    assert "No space left" in caplog.text
+    assert folders(tmp_path / "cache") == []
+    (tmp_path / "file").write_text("")
+    found = FeatureCache(tmp_path / "file", tokenizer).featurize(task, split, training=True)
+    assert len(found) == 4 and len(counted) == 2
+
+
+def _make(tmp_path, task, split, tokenizer, marks, number, gate):
+    original = type(task).featurize
+
+    def marking(self, *args, **kwargs):
+        (marks / str(number)).touch()
+        return original(self, *args, **kwargs)
+
+    type(task).featurize = marking
+    gate.wait()
+    found = FeatureCache(tmp_path / "cache", tokenizer).featurize(task, split, training=True)
+    assert len(found) == len(split)
+
+
+def test_of_several_processes_one_tokenises(tmp_path, tokenizer):
+    task = classification(tmp_path / "data", True)
+    split = task.load(None, tmp_path / "cache").train
+    shutil.rmtree(tmp_path / "cache")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(3)
+    processes = [
+        context.Process(target=_make, args=(tmp_path, task, split, tokenizer, marks, number, gate))
+        for number in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(list(marks.iterdir())) == 1

@@ -1,0 +1,40 @@
+"""Read back what W&B keeps offline, with its own reader."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    """The offline runs of a run's folder, oldest first."""
+    return sorted(folder.glob("wandb/offline-run-*"))
+
+
+def inspect(run: Path, *options: str) -> str:
+    """What `wandb leet inspect --json` says of an offline run."""
+    script = Path(sys.executable).with_name("wandb")
+    words = [str(script), "leet", "inspect", "--json", *options, str(run)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def summary(run: Path) -> dict[str, Any]:
+    """State, name, tags, config and summary."""
+    found = json.loads(inspect(run, "--summary"))
+    assert isinstance(found, dict)
+    return found
+
+
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    """What the run's log holds of one kind: history, artifact, metric, …"""
+    lines = (json.loads(line) for line in inspect(run).splitlines())
+    return [line[kind] for line in lines if line["type"] == kind]
+
+
+def start_of(run: Path) -> dict[str, Any]:
+    """The record with which the run was opened: it has the group and the job type."""
+    (found,) = (start for start in records(run, "run") if "run_id" in start)
+    return found
