@@ -49,7 +49,8 @@ def make(
 
 def _torch(body: PreTrainedModel, names: Sequence[str], device: torch.device, compiled: bool) -> Run:
     # Each device has weights of its own: the turns go from one to the other.
-    model: Any = body if device.type == "cpu" else _copy(body).to(device)
+    model: Any = body if device.type == "cpu" else _copy(body)
+    model.to(device)
     if compiled:
         # Every model adds a variant of the same code; beyond the usual 8 torch would fall back to eager, silently.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
@@ -66,8 +67,8 @@ def _torch(body: PreTrainedModel, names: Sequence[str], device: torch.device, co
     return run
 
 
-def _copy(body: PreTrainedModel) -> PreTrainedModel:
-    other = type(body)(body.config)
+def _copy(body: PreTrainedModel) -> Any:
+    other: Any = type(body)(body.config)
     if hasattr(other, "pooler"):
         other.pooler = None
     other.load_state_dict(body.state_dict())

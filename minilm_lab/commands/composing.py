@@ -39,6 +39,13 @@ def conf_folder() -> Path:
 
 def compose_command(command: str, overrides: Sequence[str]) -> DictConfig:
     """Compose the config of a command as the command line would; LabError explains a bad override."""
+    try:
+        return _compose(command, overrides)
+    except COMPOSITION_ERRORS as error:
+        raise LabError(explain(error, command, overrides)) from error
+
+
+def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
     # Inside a running Hydra job the global state belongs to that job: put it back afterwards.
     instance = GlobalHydra.instance()
     outer = instance.hydra
@@ -46,8 +53,6 @@ def compose_command(command: str, overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=command):
             return compose(command, overrides=expand(overrides))
-    except COMPOSITION_ERRORS as error:
-        raise LabError(explain(error, command, overrides)) from error
     finally:
         instance.hydra = outer
 
@@ -117,9 +122,9 @@ def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
     groups = sorted(p.name for p in conf_folder().iterdir() if p.is_dir())
     chosen = [word for word in overrides if word.split("=")[0] in groups]
     try:
-        composed = compose_command(command, chosen)
-    except (LabError, *COMPOSITION_ERRORS):
-        composed = compose_command(command, [])
+        composed = _compose(command, chosen)
+    except (LabError, *COMPOSITION_ERRORS):  # not explained in its turn: it may be this very word
+        composed = _compose(command, [])
     keys = sorted(_keys(OmegaConf.to_container(composed, resolve=False)))
     name = key.split("@")[0]
     parent, _, last = name.rpartition(".")

@@ -53,7 +53,7 @@ def _note(error: Exception) -> None:
         return
     job = HydraConfig.get()
     told = {
-        "number": job.job.get("num", 0),
+        "number": job.job.num,
         "overrides": list(job.overrides.task),
         "error": str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}",
         "traceback": None if isinstance(error, LabError) else traceback.format_exc(),

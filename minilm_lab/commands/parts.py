@@ -33,7 +33,7 @@ def read_how(cfg: DictConfig) -> How:
 
 def check_readable(cfg: DictConfig) -> None:
     """Refuse a config of which a group or setting at the top is missing or leads nowhere."""
-    for name in cfg:
+    for name in map(str, cfg):
         try:
             cfg.get(name)
             missing = OmegaConf.is_missing(cfg, name)

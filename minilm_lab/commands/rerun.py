@@ -60,7 +60,9 @@ def asked(folder: Path) -> tuple[DictConfig, dict[str, Any]]:
         )
     assert isinstance(what, dict)
     # Interpolations are of the root of the config that was composed.
-    return OmegaConf.create(OmegaConf.to_container(config)), {str(key): value for key, value in what.items()}
+    composed = OmegaConf.create(OmegaConf.to_container(config))
+    assert isinstance(composed, DictConfig)
+    return composed, {str(key): value for key, value in what.items()}
 
 
 def again(folder: Path, runs: Path) -> tuple[RunFolder, Comparison]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,11 @@ def _load(loader: Any, where: str, revision: str | None, what: str, **settings: 
         # Code that comes with a model runs only where a caller says so.
         settings = {"trust_remote_code": False, **settings}
         return loader.from_pretrained(where, revision=revision, local_files_only=local or cached, **settings)
+    except pickle.UnpicklingError as error:
+        raise LabError(
+            f"{what}: the weights of {where} are a pickle file that holds more than numbers; it was not opened, since "
+            "opening it would run code. Get them as model.safetensors"
+        ) from error
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if local:
             raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error

@@ -104,7 +104,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     file = folder / "config.yaml"
-    how = OmegaConf.to_container(OmegaConf.load(file).get("how", {})) if file.is_file() else {}
+    kept = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+    how = kept.get("how") if isinstance(kept, dict) else None
     return {key: how.get(key) for key in ("impl", "trainer")} if isinstance(how, dict) else {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import pickle
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from minilm_lab.errors import LabError
 from minilm_lab.runs import stopping
 from minilm_lab.runs.files import settle, write_atomically, write_json
+from minilm_lab.training.same_work import check_checkpoint
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -52,6 +54,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"the checkpoint {target} could not be written ({_reason(error)}); the one before is whole. "
                 "Free some space and start the same command again: it resumes there"
             ) from error
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint of this run; LabError if it is none, or of other work. No code in it is ever run."""
+        try:
+            found = super().load_checkpoint(path, map_location, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            raise LabError(
+                f"{path} is no checkpoint of the lab, although its checksum is right (it may hold code, which was not "
+                f"run). Delete the folder {Path(path).parent} to start from step 0"
+            ) from error
+        check_checkpoint(found, Path(path), Path(path).parents[1] / "config.yaml")
+        return found
 
 
 def _reason(error: BaseException) -> str:

@@ -31,7 +31,8 @@ from minilm_lab.training.checkpoints import (
     newest_whole,
     step_of,
 )
-from minilm_lab.training.guards import Guards, SameWork
+from minilm_lab.training.guards import Guards
+from minilm_lab.training.same_work import SameWork
 from minilm_lab.training.settings import Impl, TrainerSettings
 
 log = logging.getLogger(__name__)

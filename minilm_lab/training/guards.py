@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import statistics
@@ -14,11 +13,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from minilm_lab.errors import LabError
-from minilm_lab.runs.differences import differing, told
 from minilm_lab.training.callbacks import Journal
 from minilm_lab.training.checkpoints import newest_whole, step_of
 
@@ -179,27 +176,3 @@ def samples_of(batches: Any, micro_batches: int) -> str:
 
 def _iterate(draws: Iterable[Any]) -> Iterator[Any]:
     yield from draws
-
-
-class SameWork(pl.Callback):
-    """Keeps what a run computes in its checkpoints, and refuses one that was made by other work."""
-
-    def __init__(self, config: Path) -> None:
-        """config: config.yaml of the run's folder."""
-        what = OmegaConf.to_container(OmegaConf.load(config).what) if config.is_file() else None
-        self.what: str | None = json.dumps(what, sort_keys=True) if what is not None else None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The what-config as JSON."""
-        return {"what": self.what}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Compare; LabError names the keys that differ."""
-        before = state.get("what")
-        if before is None or self.what is None or before == self.what:
-            return
-        changed = differing(json.loads(before), json.loads(self.what))
-        raise LabError(
-            f"the checkpoint in this run's folder was made by other work ({told(changed)}). Delete the folder "
-            "checkpoints there to start from step 0, or put the setting back"
-        )

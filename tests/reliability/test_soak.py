@@ -21,8 +21,8 @@ def test_400_steps_are_flat(lab: Lab, tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     grown = []
-    for megabytes in (6, 24):
+    for megabytes in (12, 40):
         file = tmp_path / f"{megabytes}.txt"
         write_text(file, megabytes)
         grown.append(measured(file, tmp_path / f"cache-{megabytes}")[0])
-    assert grown[1] - grown[0] < 9, f"{grown} MiB: half of what the text grew by"
+    assert grown[1] - grown[0] < 14, f"{grown} MiB: half of what the text grew by"

@@ -46,7 +46,8 @@ def launched(planned: Sequence[CellPlan]) -> list[str]:
     failed: list[str] = []
     for level, stage in enumerate(preparations(planned)):
         failed += _stage(f"stage {level + 1}", stage, partial(prepare, level))
-    ready, lost = [], []
+    ready: list[Job] = []
+    lost: list[Job] = []
     for job in finetunings(planned):
         (ready if job.student is None or job.student.result() is not None else lost).append(job)
     failed += _stage("fine-tuning", ready, score)

@@ -209,7 +209,8 @@ def _check_grid(grid: GridSpec, file: Path) -> None:
 
 def _check(spec: TableSpec, file: Path) -> None:
     keys = [row.key for row in spec.rows]
-    columns = {c.key for part in (spec, *spec.at.values()) for c in part.columns} | set(WORKED_OUT)
+    every = [*spec.columns, *(column for here in spec.at.values() for column in here.columns)]
+    columns = {column.key for column in every} | set(WORKED_OUT)
     for row in spec.rows:
         if row.kept_of is not None and row.kept_of not in keys:
             raise LabError(
