@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from minilm_lab.reports.table import Cell, Column, Table
+from minilm_lab.reports.table import SCORE, Cell, Column, Table
 
 DASH = "–"
 #: Behind a number of the paper that was not checked in the paper itself.
@@ -50,7 +50,8 @@ def grid(table: Table) -> list[list[str]]:
 def caption_sentences(table: Table) -> list[str]:
     """Return the caption, a sentence an item."""
     caption = table.caption
-    sentences = [_seeds(table)]
+    seeds = _seeds(table)
+    sentences = [seeds] if seeds else []
     if caption.selection:
         sentences.append(f"Selection: {caption.selection}.")
     if caption.scale:
@@ -79,7 +80,9 @@ def one_line(text: str) -> str:
 def _seeds(table: Table) -> str:
     least, most = table.seed_counts()
     if most == 0:
-        return "Nothing measured yet."
+        measured = any(cell.values for line in table.cells.values() for cell in line.values())
+        scored = any(column.kind == SCORE for column in table.columns)
+        return "" if measured and not scored else "Nothing measured yet."
     if most == 1:
         return "One fine-tuning seed, so no deviation is known."
     if least == most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_records_are_read(kept: Path) -> None:
         raw = json.loads((record.folder / "result.json").read_text())
         if record.command == "distill":
             curve = curves.curve_of(record, "x")
-            assert curve.loss and curve.held_out
+            assert curve.training and curve.held_out
             assert record.number("held_out_loss.last") == raw["held_out_loss"]["last"]
             continue
         assert record.score == (raw["score"]["name"], raw["score"]["value"])
@@ -151,7 +152,7 @@ def _rewritten(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def test_a_checkpoint_of_the_first_version_is_resumed(
-    interrupted: Callable[..., Path], tiny: list[str], caplog: pytest.LogCaptureFixture
+    interrupted: Callable[..., Path], tiny: list[str], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """It knew no guards, did not say whose it was, and had no checksum of the metrics."""
     folder = interrupted()
@@ -162,8 +163,13 @@ def test_a_checkpoint_of_the_first_version_is_resumed(
         return {**found, "callbacks": {k: v for k, v in found["callbacks"].items() if k not in newer}}
 
     _rewritten(folder / "checkpoints", older)
-    record = distill(plan(compose_command("distill", tiny)))
-    assert record["steps"] == 16 and "from step 10" in caplog.text
+    caplog.set_level(logging.INFO, "minilm_lab")
+    assert distill(plan(compose_command("distill", tiny)))["steps"] == 16
+    assert "from step 10" in caplog.text
+    # To the same end as a run that nothing happened to.
+    whole = plan(compose_command("distill", [*tiny, f"paths.runs={tmp_path / 'whole'}"]))
+    distill(whole)
+    assert compare(folder, whole.folder.path).same
 
 
 @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, [1, 2], {"model": torch.zeros(2)}])

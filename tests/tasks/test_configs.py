@@ -12,7 +12,15 @@ from minilm_lab.tasks.submission import tsv
 
 NAMES = sorted(file.stem for file in (conf_folder() / "task").glob("[!_]*.yaml"))
 #: Tasks whose data the user names.
-OWN_DATA = ("classification", "regression", "token_classification", "span_qa", "ax")
+OWN_DATA = (
+    "classification",
+    "regression",
+    "token_classification",
+    "span_qa",
+    "ax",
+    "generation",
+    "question_generation",
+)
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 #: Examples in train and dev, official unless the note says otherwise, and classes.
