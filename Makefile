@@ -23,7 +23,7 @@ CHOICES  = $(or $(launcher_$(LAUNCHER)),$(error LAUNCHER=$(LAUNCHER): choose loc
 	$(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),scale.seeds=$(SEEDS)) $(if $(TEACHER),teacher=$(TEACHER)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table table-dry tables ablations report dashboard sync runs bench test lint format smoke clean \
+.PHONY: help setup demo table table-dry tables ablations report dashboard sync runs bench test reliability lint format smoke clean \
 	$(TABLES) $(TABLES:%=%-dry) $(ABLATIONS) $(ABLATIONS:%=%-dry)
 
 help: ## List the targets
@@ -80,6 +80,9 @@ bench: $(READY) ## Measure a distillation step here: make bench ARGS="grid=smoke
 
 test: $(READY) ## Run the tests
 	$(TESTS) $(ARGS)
+
+reliability: $(READY) ## Kill, cut and fill runs, and compare what comes after (minutes; docs/reliability.md)
+	$(BIN)/python -m tests.reliability.matrix $(or $(ARGS),--cases 1)
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check .

@@ -148,7 +148,7 @@ def _json_documents(file: Path, column: str) -> Iterator[str]:
         where = f"{file}, line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # a hundred thousand brackets exhaust the parser
             raise LabError(
                 f"{where} is not JSON ({error}). Expected one object a line (JSON Lines)."
             ) from error
@@ -167,15 +167,15 @@ def _parquet_documents(file: Path, column: str) -> Iterator[str]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowException as error:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            if column not in table.schema_arrow.names:
+                raise missing_column(str(file), column, table.schema_arrow.names)
+            for batch in table.iter_batches(batch_size=1024, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    yield from text_of(value, str(file), column)
+    # A page that is damaged is an OSError, text that is no UTF-8 an error of decoding.
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise LabError(f"{file} is a broken Parquet file: {error}. Copy it again.") from error
-    with table:
-        if column not in table.schema_arrow.names:
-            raise missing_column(str(file), column, table.schema_arrow.names)
-        for batch in table.iter_batches(batch_size=1024, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                yield from text_of(value, str(file), column)
 
 
 def missing_column(where: str, column: str, columns: list[str]) -> LabError:
