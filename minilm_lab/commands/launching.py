@@ -55,6 +55,10 @@ def launch(task: Callable[[DictConfig], Any], jobs: Sequence[Sequence[str]]) -> 
         return f"{type(error).__name__}: {error}"
     finally:
         instance.hydra, config.cfg = outer, outer_config
+        if chosen() == "joblib":  # its idle workers hold memory, and a parent that waits for its children
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
     return None
 
 
