@@ -54,20 +54,21 @@ def _environment(name: str, default: Any = _NO_DEFAULT) -> Any:
 OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 
 
-def locate(target: str) -> type[Any]:
-    """Return the dataclass that a `_target_` names; LabError if there is none in the lab."""
+def locate(target: str, key: str) -> type[Any]:
+    """Return the dataclass that the `_target_` of the group `key` names; LabError if there is none in the lab."""
+    where = f"{key}._target_={target[:200]}"
     module, _, name = target.rpartition(".")
     # A part with an underscore in front is private; `minilm_lab.__main__` would even run a command.
     if not target.startswith(ALLOWED_PREFIX) or any(part.startswith("_") for part in target.split(".")):
-        raise LabError(f"_target_: {target} is not part of the lab (it must start with '{ALLOWED_PREFIX}')")
+        raise LabError(f"{where} is not part of the lab (it must start with '{ALLOWED_PREFIX}')")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise LabError(f"_target_: {target} cannot be imported ({error})") from error
+        raise LabError(f"{where} cannot be imported ({error})") from error
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise LabError(f"_target_: {target} is not a dataclass")
+        raise LabError(f"{where} is not a dataclass")
     if not found.__module__.startswith(ALLOWED_PREFIX):  # a library's, which a module of the lab imports
-        raise LabError(f"_target_: {target} is {found.__module__}.{name}, which is not part of the lab")
+        raise LabError(f"{where} is {found.__module__}.{name}, which is not part of the lab")
     return found
 
 
@@ -84,7 +85,7 @@ def build(node: Any, key: str) -> Any:
         where = f"{key}.{error.full_key}" if error.full_key else key
         raise LabError(f"{where}: {_first_line(error)}") from error
     assert isinstance(values, dict)
-    schema = locate(str(values.pop("_target_")))
+    schema = locate(str(values.pop("_target_")), key)
     kind = KINDS.get(key)
     names = [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]
     if kind is not None and not any(f"{name}.".startswith(f"{kind}.") for name in names):

@@ -140,7 +140,7 @@ def test_build_real_groups() -> None:
             {"_target_": "minilm_lab.training.settings.Optim", "lerning_rate": 1},
             r"part\.lerning_rate: no such setting",
         ),
-        ({"_target_": "os.system"}, r"_target_: os\.system is not part of the lab"),
+        ({"_target_": "os.system"}, r"part\._target_=os\.system is not part of the lab"),
         ({"_target_": "minilm_labour.x.Y"}, r"minilm_labour\.x\.Y is not part of the lab"),
         ({"_target_": "minilm_lab.nothing.Here"}, r"minilm_lab\.nothing\.Here cannot be imported"),
         (
@@ -173,7 +173,7 @@ def test_a_group_without_a_choice(node: Any) -> None:
 def test_nothing_outside_the_lab_is_imported(monkeypatch) -> None:
     monkeypatch.setattr(config.importlib, "import_module", lambda name: pytest.fail(f"imported {name}"))
     with pytest.raises(LabError, match="not part of the lab"):
-        config.locate("antigravity.Fly")
+        config.locate("antigravity.Fly", "part")
 
 
 def test_plain_is_json() -> None:

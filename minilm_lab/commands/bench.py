@@ -61,9 +61,9 @@ class Grid:
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     how = read_how(cfg)
-    grid: Grid = config.build(cfg.grid, "grid")
-    teacher: Teacher = config.build(cfg.teacher, "teacher")
-    student: Student = config.build(cfg.student, "student")
+    grid: Grid = config.section(cfg, "grid")
+    teacher: Teacher = config.section(cfg, "teacher")
+    student: Student = config.section(cfg, "student")
     transformers_logging.disable_progress_bar()
     if how.impl.threads is not None:
         torch.set_num_threads(how.impl.threads)

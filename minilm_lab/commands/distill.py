@@ -48,12 +48,12 @@ class DistillPlan:
 def plan(cfg: DictConfig) -> DistillPlan:
     """Check the config as far as that is possible without loading a model, and name the run."""
     how = read_how(cfg)
-    teacher: Teacher = config.build(cfg.teacher, "teacher")
-    student: Student = config.build(cfg.student, "student")
-    assistant: Assistant = config.build(cfg.assistant, "assistant")
-    config.build(cfg.head, "head")
+    teacher: Teacher = config.section(cfg, "teacher")
+    student: Student = config.section(cfg, "student")
+    assistant: Assistant = config.section(cfg, "assistant")
+    config.section(cfg, "head")
     teacher_config = teacher.config(how.cache)
-    objective: Objective = config.build(cfg.objective, "objective")
+    objective: Objective = config.section(cfg, "objective")
     before: DistillPlan | None = None
     if objective.trains:
         for size in assistant.students(student, teacher_config):
@@ -83,9 +83,9 @@ def _as_teacher(made: DistillPlan | None) -> AssistantTeacher | None:
 def _plan_one(
     cfg: DictConfig, how: How, teacher: Teacher, student: Student, before: DistillPlan | None
 ) -> DistillPlan:
-    objective: Objective = config.build(cfg.objective, "objective")
-    corpus = config.build(cfg.corpus, "corpus")
-    optim: Optim = config.build(cfg.optim, "optim")
+    objective: Objective = config.section(cfg, "objective")
+    corpus = config.section(cfg, "corpus")
+    optim: Optim = config.section(cfg, "optim")
     scale, seed = scale_of(cfg), read_seed(cfg)
 
     teacher_config = teacher.config(how.cache)
@@ -126,7 +126,7 @@ def _plan_one(
         scale.name if objective.trains else "",
     )
     folder = RunFolder(how.runs, "distill", name, identity_of("distill", what))
-    probe: Probe = config.build(cfg.probe, "probe")
+    probe: Probe = config.section(cfg, "probe")
     probe.check(limit, int(student_config.num_hidden_layers))
     product = head.product if head else None
     job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, probe, product)

@@ -23,8 +23,8 @@ _GROUPS = ("task", "paths", "experiment_name")
 
 def plan(cfg: DictConfig) -> Export:
     """Check everything that can be checked without the weights."""
-    paths: Paths = config.build(cfg.paths, "paths")
-    task: Task = config.build(cfg.task, "task")
+    paths: Paths = config.section(cfg, "paths")
+    task: Task = config.section(cfg, "task")
     request = _request(cfg)
     if paths.hub is not None and not Path(paths.hub).expanduser().is_dir():
         raise LabError(f"paths.hub={paths.hub} is not a folder; it holds <owner>/<name>/… as on the hub")

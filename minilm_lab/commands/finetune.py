@@ -52,8 +52,8 @@ def plan_seeds(
     known: the data of tasks that were read before and its checksum, by their settings; what is read now is added.
     """
     how = read_how(cfg)
-    task: Task = config.build(cfg.task, "task")
-    tune: Tune = config.build(cfg.tune, "tune")
+    task: Task = config.section(cfg, "task")
+    tune: Tune = config.section(cfg, "tune")
     scale = scale_of(cfg)
     micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
     first: DistillPlan | None = None
@@ -67,7 +67,7 @@ def plan_seeds(
         origin = {"kind": "run", "run": first.folder.identity, "config": first.what}
         names, key, title = first.job.names(), {"run": first.folder.identity}, first.folder.name
     elif cfg.source == "teacher":
-        teacher: Teacher = config.build(cfg.teacher, "teacher")
+        teacher: Teacher = config.section(cfg, "teacher")
         _check_length(task, teacher.config(how.cache), teacher.name)
         where, revision = teacher.locate(how.cache), teacher.revision
         model = {k: v for k, v in teacher.identity(how.cache).items() if k != "layer"}

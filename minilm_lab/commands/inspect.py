@@ -32,7 +32,7 @@ _HEADS = {
 
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
-    paths: Paths = config.build(cfg.paths, "paths")
+    paths: Paths = config.section(cfg, "paths")
     width = cfg.width
     if width is not None and (not isinstance(width, int) or isinstance(width, bool) or width < 1):
         raise LabError(f"width={width!r} must be the hidden size of a student, such as 384, or null")
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> None:
 def _origin(cfg: DictConfig, paths: Paths) -> tuple[Origin, str]:
     if cfg.source is not None:
         return find(str(cfg.source), Path(paths.runs).expanduser(), "source"), "source"
-    teacher: Teacher = config.build(cfg.teacher, "teacher")
+    teacher: Teacher = config.section(cfg, "teacher")
     where = teacher.locate(Path(paths.cache).expanduser())
     return Origin(where, teacher.revision, teacher.name), "teacher"
 

@@ -53,7 +53,7 @@ def read_seed(cfg: DictConfig) -> int:
 
 def scale_of(cfg: DictConfig) -> Scale:
     """The group `scale`."""
-    scale = config.build(cfg.scale, "scale")
+    scale = config.section(cfg, "scale")
     assert isinstance(scale, Scale)
     return scale
 

@@ -42,9 +42,9 @@ class PretrainPlan:
 def plan(cfg: DictConfig) -> PretrainPlan:
     """Check the config and name the run."""
     how = read_how(cfg)
-    teacher: Teacher = config.build(cfg.teacher, "teacher")
-    head: Head = config.build(cfg.head, "head")
-    corpus = config.build(cfg.corpus, "corpus")
+    teacher: Teacher = config.section(cfg, "teacher")
+    head: Head = config.section(cfg, "head")
+    corpus = config.section(cfg, "corpus")
     scale, seed = scale_of(cfg), read_seed(cfg)
     scale = dataclasses.replace(scale, steps=head.steps or scale.steps)
     if not head.train:

@@ -73,9 +73,9 @@ def measure(
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     how = read_how(cfg)
-    timing: Timing = config.build(cfg.timing, "timing")
-    teacher: Teacher = config.build(cfg.teacher, "teacher")
-    task: Task = config.build(cfg.task, "task")
+    timing: Timing = config.section(cfg, "timing")
+    teacher: Teacher = config.section(cfg, "teacher")
+    task: Task = config.section(cfg, "task")
     paper: Any = OmegaConf.to_container(cfg.paper, resolve=True)
     transformers_logging.disable_progress_bar()
     if how.impl.threads is not None:

@@ -115,12 +115,21 @@ def _has_blank_line_inside(file: Path) -> bool:
     text_seen = blank_seen = False
     with file.open("rb") as handle:
         for line in handle:
-            blank = not line.strip()
+            blank = _is_blank(line)
             if text_seen and blank_seen and not blank:
                 return True
             text_seen = text_seen or not blank
             blank_seen = text_seen and (blank_seen or blank)
     return False
+
+
+def _is_blank(line: bytes) -> bool:
+    """Whether `line`, decoded, is white space alone."""
+    start = line.lstrip()[:1]
+    if not start:
+        return True
+    # White space beyond that of bytes: control characters, and Unicode's. Other lines need no decoding.
+    return (start < b" " or start > b"~") and not line.decode(errors="replace").removeprefix("\ufeff").strip()
 
 
 def _decoded_lines(file: Path) -> Iterator[str]:
@@ -142,6 +151,7 @@ def _decoded_lines(file: Path) -> Iterator[str]:
 
 
 def _json_documents(file: Path, column: str) -> Iterator[str]:
+    halves = 0
     for number, line in enumerate(_decoded_lines(file), start=1):
         if not line.strip():
             continue
@@ -158,7 +168,13 @@ def _json_documents(file: Path, column: str) -> Iterator[str]:
             )
         if column not in row:
             raise missing_column(where, column, list(row))
-        yield from text_of(row[column], where, column)
+        for text in text_of(row[column], where, column):
+            # JSON can write "\ud800", half of a character, which no tokenizer takes.
+            whole = text.encode(errors="replace").decode()
+            halves += whole != text
+            yield whole
+    if halves:
+        logger.warning("%s: %d texts hold halves of characters, which became question marks.", file, halves)
 
 
 def _parquet_documents(file: Path, column: str) -> Iterator[str]:

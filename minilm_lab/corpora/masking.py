@@ -98,7 +98,7 @@ def masking_for(tokenizer: Any, seed: int, probability: float, vocabulary: int) 
     """The masking of a Hugging Face tokenizer's text; `vocabulary`: the size of the models' word embeddings.
 
     Raises:
-        LabError: the tokenizer has no mask token.
+        LabError: the tokenizer has no mask token, or one that stands for something else too.
     """
     if tokenizer.mask_token_id is None:
         raise LabError(
@@ -106,6 +106,12 @@ def masking_for(tokenizer: Any, seed: int, probability: float, vocabulary: int) 
             f"({type(tokenizer).__name__}) has not; use an objective without masked language modelling "
             "(objective=minilmv2, objective=minilm)"
         )
+    for other in ("pad", "unk", "cls", "sep", "bos", "eos"):
+        if getattr(tokenizer, f"{other}_token_id") == tokenizer.mask_token_id:
+            raise LabError(
+                f"the tokenizer's mask token {tokenizer.mask_token!r} is its {other} token too: what is masked could not "
+                "be told from it; set mask_token in tokenizer_config.json"
+            )
     never = frozenset(int(i) for i in tokenizer.all_special_ids)
     # Models often embed more ids than the tokenizer has tokens, rounded up for speed: those are never drawn.
     return Masking(seed, probability, int(tokenizer.mask_token_id), min(vocabulary, len(tokenizer)), never)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -131,6 +129,22 @@ def load_question_answerer(where: str, revision: str | None, what: str) -> PreTr
     return _load(AutoModelForQuestionAnswering, where, revision, what, dtype=torch.float32, num_labels=2)
 
 
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str) -> None:
+    """Raise LabError if a tokenizer cannot read a text, or gives ids that the model of `config` does not embed."""
+    try:
+        tokenizer("a text, \u00e9\u732b")
+        largest = max(tokenizer.get_vocab().values())
+    except Exception as error:  # the reader of tokenizer.json takes what the tokenizer cannot work with
+        raise LabError(
+            f"the tokenizer of {name} cannot read a text ({_first_line(error)}); is it whole?"
+        ) from error
+    if largest >= config.vocab_size:
+        raise LabError(
+            f"the tokenizer of {name} has tokens up to id {largest} ({len(tokenizer)} tokens), the model embeds "
+            f"{config.vocab_size}: they do not belong together"
+        )
+
+
 def _load(loader: Any, where: str, revision: str | None, what: str, **settings: Any) -> Any:
     local = Path(where).is_dir()
     try:
@@ -144,7 +158,7 @@ def _load(loader: Any, where: str, revision: str | None, what: str, **settings: 
             f"{what}: the weights of {where} are a pickle file that holds more than numbers; it was not opened, since "
             "opening it would run code. Get them as model.safetensors"
         ) from error
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except Exception as error:  # a damaged file raises whatever its reader stumbles over
         if local:
             raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error
         raise LabError(

@@ -15,6 +15,9 @@ from minilm_lab.models.families import family_of, key_heads
 from minilm_lab.models.mlm import load_masked_lm
 from minilm_lab.registry import embedded_model
 
+#: What every family's configuration has, under these names or an alias of them.
+SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+
 
 @dataclass
 class Teacher:
@@ -66,6 +69,14 @@ class Teacher:
         """Read the teacher's configuration; LabError if its family is unknown or the layer impossible."""
         config = sources.load_config(self.locate(cache), self.revision, "teacher", **self._trust)
         family = family_of(config)
+        for name in SIZES:
+            size = getattr(config, name, None)
+            if size is None and name == "max_position_embeddings":
+                continue  # positions without a table
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise LabError(
+                    f"teacher: {name}={size!r} in the config.json of {self.name} must be a whole number, 1 or more"
+                )
         if self.rotary == "after" and not family.rotary:
             raise LabError(
                 f"teacher.rotary=after: positions do not turn the queries and keys of a '{config.model_type}' model; "
@@ -105,7 +116,9 @@ class Teacher:
 
     def tokenizer(self, cache: Path) -> PreTrainedTokenizerBase:
         """The teacher's tokenizer, which is the student's too."""
-        return sources.load_tokenizer(self.locate(cache), self.revision, "teacher", **self._trust)
+        tokenizer = sources.load_tokenizer(self.locate(cache), self.revision, "teacher", **self._trust)
+        sources.check_tokenizer(tokenizer, self.config(cache), self.name)
+        return tokenizer
 
     def body(self, cache: Path, layers: int | None = None) -> PreTrainedModel:
         """Load the teacher without a task head, in float32 and eval mode, frozen.

@@ -111,7 +111,7 @@ def _objective(name: str, term: Any) -> Objective:
         target = values.pop("_target_", None)
         if target is None:
             raise LabError(f"{key} has no _target_; write +objective@{key}=<a file of conf/objective>")
-        term = from_values(locate(str(target)), values, key)
+        term = from_values(locate(str(target), key), values, key)
     if not isinstance(term, Objective):
         raise LabError(f"{key} is not an objective (got {term!r})")
     if not term.trains:

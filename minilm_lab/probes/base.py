@@ -101,7 +101,7 @@ def _task(values: Mapping[str, Any]) -> Task:
     target = fields.pop("_target_", None)
     if target is None:
         raise LabError("probe.task has no _target_; write task@probe.task=<a file of conf/task>.")
-    task = from_values(locate(str(target)), fields, "probe.task")
+    task = from_values(locate(str(target), "probe.task"), fields, "probe.task")
     if not isinstance(task, Task):
         raise LabError(f"probe.task={target} is not a task.")
     return task

@@ -21,6 +21,17 @@ UNLABELLED = -1
 MAX_CLASSES = 1000
 
 
+def cells_of(data: Dataset, column: str, where: str) -> Sequence[Any]:
+    """The cells of a column; LabError where its bytes are no text."""
+    try:
+        found: Sequence[Any] = data[column][:]
+    except UnicodeDecodeError as error:
+        raise LabError(
+            f"{where}: column '{column}' holds bytes that are not UTF-8 ({error.reason}); `iconv -t utf-8` converts"
+        ) from error
+    return found
+
+
 def texts(cells: Sequence[Any], column: str, split: str) -> list[str]:
     """The texts of a column; missing cells become "" and are counted, with the empty ones, in a warning."""
     wrong = next((cell for cell in cells if cell is not None and not isinstance(cell, str)), None)
@@ -50,7 +61,9 @@ def class_names(declared: list[str] | None, train: Dataset, column: str) -> list
         return declared
     if known is not None:
         return known
-    found = {_plain(cell) for cell in train[column][:]} - {None, UNLABELLED}
+    cells = cells_of(train, column, "task.label")
+    _check_scalars(cells, f"task.label: column '{column}'")
+    found = {_plain(cell) for cell in cells} - {None, UNLABELLED}
     if any(isinstance(value, float) for value in found):
         raise LabError(
             f"task.label: column '{column}' holds numbers such as {next(iter(found))!r}, not classes; "
@@ -78,6 +91,7 @@ def same_classes(data: Dataset, column: str, names: list[str], where: str) -> No
 def class_numbers(cells: Sequence[Any], names: list[str], where: str) -> list[int | None]:
     """The class number of each cell, which holds a class's name or its number; None where it is unlabelled."""
     by_name = {name: number for number, name in enumerate(names)}
+    _check_scalars(cells, where)
     plain = [_plain(cell) for cell in cells]
     counts = Counter(plain)
     missing = counts.pop(None, 0) + (0 if str(UNLABELLED) in by_name else counts.pop(UNLABELLED, 0))
@@ -111,6 +125,12 @@ def values(cells: Sequence[Any], bounds: list[float] | None, where: str) -> list
             f"{where}: {len(wrong)} of {len(cells)} labels are not {allowed}, the first: {wrong[0]!r}."
         )
     return [float(cell) for cell in cells]
+
+
+def _check_scalars(cells: Sequence[Any], where: str) -> None:
+    wrong = next((cell for cell in cells if isinstance(cell, (list, dict))), None)
+    if wrong is not None:
+        raise LabError(f"{where}: a label is one name or number, not {str(wrong)[:80]}.")
 
 
 def _is_number(cell: object) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.tasks.base import Examples
-from minilm_lab.tasks.columns import class_numbers, same_classes, texts, values
+from minilm_lab.tasks.columns import cells_of, class_numbers, same_classes, texts, values
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -62,7 +62,7 @@ class Source:
 
         names: the classes in the order of their numbers; None: the labels are numbers inside `bounds`.
         """
-        cells: Sequence[Any] = data[self.label][:]
+        cells = cells_of(data, self.label, f"{self.key}.label")
         where = f"{self.key}.label={self.label} in '{split}' of {self}"
         labels: Sequence[Any]
         if names is None:
@@ -84,6 +84,7 @@ class Source:
         return Examples(pairs, [fill] * len(pairs), ids, labelled=False)
 
     def _texts(self, data: Dataset, split: str) -> list[tuple[str, str | None]]:
-        columns = [texts(data[column][:], column, split) for column in self.text]
+        cells = [cells_of(data, column, f"{self.key}.text") for column in self.text]
+        columns = [texts(one, column, split) for one, column in zip(cells, self.text, strict=True)]
         second: Sequence[str | None] = columns[1] if len(columns) == 2 else [None] * len(data)
         return list(zip(columns[0], second, strict=True))

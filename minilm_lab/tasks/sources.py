@@ -70,17 +70,41 @@ def open_data(
                 f"task.path=…/train.csv task.dev_path=…/dev.csv."
             ) from error
         if place is not None:
-            raise LabError(
-                f"{key}path={path}: cannot be read: {_first_line(error.__cause__ or error)}"
-            ) from error
+            raise _unreadable(place, f"{key}path={path}", error) from error
         tried = f" and it is not in paths.hub={hub}" if hub else ""
         raise LabError(
             f"{key}path={path}: the data hub cannot be reached or has no such data set{tried}. Point paths.hub to "
             f"a folder that holds it as {path}/, or {key}path to the folder itself. ({_first_line(error)})"
         ) from error
+    except Exception as error:  # the reader stumbles over what it did not foresee, such as an empty file
+        raise _unreadable(place or Path(path), f"{key}path={path}", error) from error
     if place is not None:
         _check_lines(place, sum(map(len, data.values())), key)
     return data
+
+
+def _unreadable(place: Path, where: str, error: BaseException) -> LabError:
+    """What is wrong with local files that could not be read, as far as one can see."""
+    files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.suffix in BUILDERS)
+    for file in files:
+        if file.suffix != ".parquet" and _lines(file, 2) < (2 if file.suffix in (".csv", ".tsv") else 1):
+            return LabError(f"{where}: {file.name} has no examples.")
+    reason = _first_line(error.__cause__ or error)
+    hint = ""
+    if re.search(r"truncated converting|[Cc]ould not convert|Couldn't cast|changed from", reason):
+        hint = " A column holds other kinds of values in one place than in another: write them alike (1.0 among 0.5)."
+    return LabError(f"{where}: cannot be read: {reason[:500]}{hint}")
+
+
+def _lines(file: Path, most: int) -> int:
+    """How many lines that are not blank a file has, counted up to `most`."""
+    count = 0
+    with file.open("rb") as stream:
+        for line in stream:
+            count += bool(line.strip())
+            if count == most:
+                break
+    return count
 
 
 def _load(

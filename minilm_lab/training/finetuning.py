@@ -120,6 +120,7 @@ class Finetuning:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(tune.seed)
             model = head.load(self.source, self.revision).train()
+        sources.check_tokenizer(tokenizer, model.config, self.source)
         per_epoch = batches_per_epoch(len(train), tune.batch_size)
         steps = per_epoch * self.epochs
         precision = precision_of(how.impl, how.trainer.accelerator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,10 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minilm_lab.errors import LabError
 from minilm_lab.models.mlm import new_masked_lm, with_body
 from minilm_lab.models.self_check import self_check
+from minilm_lab.models.sources import check_tokenizer
 from minilm_lab.models.student import Student, build_student
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
+
+log = logging.getLogger(__name__)
 
 
 def load_pair(
@@ -42,11 +46,7 @@ def load_pair(
     else:
         layers = max(distilled, of_teacher.layers(int(config.num_hidden_layers)))
         model = body = teacher.body(cache, layers=layers)
-    if len(tokenizer) > config.vocab_size:
-        raise LabError(
-            f"the tokenizer of {teacher.name} has {len(tokenizer)} tokens, the model embeds "
-            f"{config.vocab_size}: they do not belong together"
-        )
+    check_tokenizer(tokenizer, config, teacher.name)
     start = build_student(student, body, distilled, seed, config)
     if of_student.logits:
         start = with_body(new_masked_lm(start.config, seed), start)
@@ -55,8 +55,15 @@ def load_pair(
     start.train()
     reading = {"rotary": teacher.rotary, "grouped": teacher.grouped}
     views = Tapped(model, of_teacher, **reading), Tapped(start, of_student, **reading)
-    for view in views:
-        self_check(view, int(config.vocab_size))
+    for view, name in zip(views, (f"the teacher {teacher.name}", "the student made from it"), strict=True):
+        try:
+            self_check(view, int(config.vocab_size))
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            log.debug("self-check of %s", name, exc_info=True)
+            raise LabError(
+                f"{name} cannot compute a forward pass ({type(error).__name__}: {str(error).splitlines()[0]}); a value of "
+                "config.json does not fit the weights"
+            ) from error
     return views
 
 

@@ -121,7 +121,7 @@ def test_unknown_family(kind: str, known: str, broken: Path, tmp_path: Path) -> 
         teacher(broken).config(tmp_path)
 
 
-@pytest.mark.parametrize("layer", [0, -1, 4])
+@pytest.mark.parametrize("layer", [0, -4, 4])
 def test_layer_out_of_range(layer: int, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LabError, match=rf"teacher\.layer={layer} is outside 1\.\.3, the layers of tiny"):
         teacher(folder, layer=layer).config(tmp_path)

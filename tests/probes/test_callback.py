@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from training.helpers import lines
 from transformers import AutoModel, AutoTokenizer
 
@@ -51,7 +52,7 @@ def train(folder: Path, model: Path, probe: Any, steps: int = 10, every: int | N
     module = Student(AutoModel.from_pretrained(model, add_pooling_layer=False), steps)
     fit(
         module.train(),
-        lambda step, rank, world: (batches[n % 5] for n in range(step, steps)),
+        lambda step, rank, world: DataLoader([batches[n % 5] for n in range(step, steps)], batch_size=None),
         steps=steps,
         seed=3,
         title="x",

@@ -202,6 +202,21 @@ def test_a_line_of_ten_megabytes(character: str, count: Count, tmp_path: Path) -
     assert document.startswith(text.rstrip("\ufffd")) and len(text) > 30
 
 
+def test_halves_of_characters_are_counted(
+    count: Count, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JSON can write them, tokenizers stop at them."""
+    count.case()
+    file = tmp_path / "a.jsonl"
+    line = '{"text": "the cat \\ud800 sat on a mat and saw two dogs \\ud83d\\ude00"}\n'
+    file.write_text(line * 9 + '{"text": "the mat"}\n')
+    corpus = PathCorpus(path=str(file))
+    documents = list(corpus.documents(None, tmp_path))
+    assert documents[0] == "the cat ? sat on a mat and saw two dogs \U0001f600" and documents[9] == "the mat"
+    assert "9 texts hold halves of characters" in caplog.text
+    blocks_are_right(corpus, documents, "bytes", tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
