@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -38,3 +39,30 @@ def start_of(run: Path) -> dict[str, Any]:
     """The record with which the run was opened: it has the group and the job type."""
     (found,) = (start for start in records(run, "run") if "run_id" in start)
     return found
+
+
+class Api:
+    """What `wandb.Api` answers, from files that were not uploaded."""
+
+    def __init__(self, runs: Path) -> None:
+        self.folders = sorted(runs.glob("*/*/wandb/offline-run-*"))
+        self.asked = ""
+
+    def runs(self, path: str, *, per_page: int, lazy: bool) -> list[Any]:
+        self.asked = path
+        assert not lazy, "one request a run"
+        return [self._run(folder) for folder in self.folders]
+
+    def _run(self, folder: Path) -> Any:
+        told = summary(folder)
+        return SimpleNamespace(
+            id=told["run_id"],
+            name=told["name"],
+            state={"finished": "finished"}.get(told["state"], "crashed"),
+            config=told["config"],
+            summary_metrics=told["summary"],
+            job_type=start_of(folder)["job_type"],
+            created_at=told["start_time"],
+            heartbeat_at=told["last_write"],
+            scan_history=lambda: [line["item"] for line in records(folder, "history")],
+        )

@@ -33,41 +33,57 @@ from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.tasks.base import Examples, Task
 from minilm_lab.training.fit import uses_gpu
+from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How
 
 
-def measure(
-    name: str, teacher: str, sources: Mapping[str, str], keys: Mapping[str, Any], how: How
-) -> RunFolder:
-    """Time the models of a table's rows once on this hardware.
+def timing_of(
+    name: str, teacher: str, keys: Mapping[str, Any], runs: Path
+) -> tuple[dict[str, Any], RunFolder]:
+    """What is timed of a table's rows on this hardware, and the folder of that run.
 
-    sources: row -> folder or hub id; keys: row -> what identifies its model; teacher: the row that counts as 1.
+    keys: row -> what identifies its model; teacher: the row that counts as 1.
     """
     what = {"rows": dict(keys), "teacher": teacher, "hardware": hardware(), "shape": [BATCH, LENGTH]}
-    folder = RunFolder(how.runs, "speed", slug(name), identity_of("speed", what))
+    return what, RunFolder(runs, "speed", slug(name), identity_of("speed", what))
+
+
+def measure(what: Mapping[str, Any], folder: RunFolder, models: Mapping[str, str], how: How) -> None:
+    """Time the models of `timing_of` once. models: row -> folder or hub id."""
 
     def work(_: RunFolder) -> dict[str, Any]:
         device = torch.device("cuda" if uses_gpu(how.trainer.accelerator) else "cpu")
         if how.impl.threads is not None:
             torch.set_num_threads(how.impl.threads)
         # Rows with one shape take one time: measure each shape once.
-        models: dict[str, Any] = {}
+        shapes: dict[str, Any] = {}
         row_shape: dict[str, str] = {}
-        for row, source in sources.items():
+        for row, source in models.items():
             model = AutoModel.from_pretrained(source, dtype=torch.float32)
             shape = f"{model.config.num_hidden_layers}x{model.config.hidden_size}x{model.config.intermediate_size}"
             row_shape[row] = shape
-            models.setdefault(shape, model)
-        seconds = forward_seconds(models, device)
+            shapes.setdefault(shape, model)
+        seconds = forward_seconds(shapes, device)
         per_row = {row: seconds[shape] for row, shape in row_shape.items()}
-        return {
+        own = {
+            "rows": what["rows"],
             "seconds": per_row,
-            "ratio": {row: per_row[teacher] / value for row, value in per_row.items()},
+            "ratio": {row: per_row[what["teacher"]] / value for row, value in per_row.items()},
             "note": f"median of {ROUNDS} float32 forwards of {BATCH} x {LENGTH} tokens on {device.type}",
         }
+        about = {
+            "identity": folder.identity,
+            "command": "speed",
+            "name": folder.name,
+            "experiment": how.experiment,
+        }
+        try:
+            finish(how.logger.build(folder.path, about), {}, record=own)
+        finally:
+            close()
+        return own
 
-    execute(folder, what, how.plain(), work)
-    return folder
+    execute(folder, dict(what), how.plain(), work)
 
 
 def run(cfg: DictConfig) -> None:

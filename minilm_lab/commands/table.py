@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from minilm_lab.commands import speed
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.launching import chosen
-from minilm_lab.commands.tables import cost, executing, rendering
+from minilm_lab.commands.tables import cost, executing, rendering, timing
 from minilm_lab.commands.tables.planning import CellPlan, finetunings, plan, preparations
 from minilm_lab.commands.tables.spec import known_tables, read_spec
-from minilm_lab.errors import LabError
-from minilm_lab.reports import records
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.reports import from_wandb, records
+from minilm_lab.reports.records import Record
 from minilm_lab.reports.renderers import print_table
+from minilm_lab.reports.table import Table
+from minilm_lab.reports.to_wandb import log_table
+from minilm_lab.training.loggers import Wandb
+from minilm_lab.training.settings import How
+
+log = logging.getLogger(__name__)
 
 #: Overrides of this command that are not the runs'.
-OWN = ("name", "dry", "render", "out")
+OWN = ("name", "dry", "render", "from", "out")
+#: Where the records come from.
+SOURCES = ("runs", "wandb")
 
 
 def with_table(words: Sequence[str]) -> list[str]:
@@ -36,21 +45,33 @@ def run(cfg: DictConfig) -> None:
     composed = compose_command("finetune", words)
     scale = composed.scale.name
     spec = read_spec(cfg.name).at_scale(scale)
+    if cfg["from"] not in SOURCES:
+        raise LabError(
+            f"from={cfg['from']} is unknown.{nearest(str(cfg['from']), SOURCES)} There are: {', '.join(SOURCES)}"
+        )
     planned = plan(spec, words, composed.scale.seeds)
     if cfg.dry:
         _say_plan(planned)
         return
+    how = planned[0].plans[0].job.how
     failed: list[str] = []
-    if not cfg.render:
+    runs = how.runs
+    if cfg["from"] == "wandb":
+        if not isinstance(how.logger, Wandb):
+            raise LabError("from=wandb asks the project of logger=wandb; leave out the other logger")
+        runs = from_wandb.fetch(how.logger.project, how.runs / "from_wandb", how.logger.entity)
+    elif not cfg.render:
         failed = executing.here(planned) if chosen() == "basic" else executing.launched(planned)
-    runs = planned[0].plans[0].job.how.runs
-    speed_run = _speed(cfg.name, planned)
+        timing.measure(cfg.name, planned)
     found = records.load(runs)
-    made = rendering.build(spec, planned, found, scale, speed_run)
-    out = Path(cfg.out) if cfg.out else runs / "tables" / _folder(cfg.name, scale, bool(spec.at))
+    made = rendering.build(spec, planned, found, scale, timing.recorded(cfg.name, planned, found))
+    folder = _folder(cfg.name, scale, bool(spec.at))
+    out = Path(cfg.out) if cfg.out else how.runs / "tables" / folder
     page = rendering.write(out, spec, made, planned, found)
     print_table(made)
     print(f"page: {page.resolve()}\nfiles: {out.resolve()}")
+    if cfg["from"] == "runs":
+        _mirror(cfg.name, folder, made, how, planned, found)
     if failed:
         raise LabError("some runs failed; the same command tries them again:\n  " + "\n  ".join(failed))
 
@@ -59,16 +80,21 @@ def _folder(name: str, scale: str, scaled: bool) -> str:
     return f"{name}-{scale}" if scaled else name
 
 
-def _speed(name: str, planned: Sequence[CellPlan]) -> str | None:
-    """The identity of the run that timed the rows' models; None until all of them are there."""
-    teacher = next((cell.row.key for cell in planned if cell.row.teacher), None)
-    first = {cell.row.key: cell.plans[0] for cell in reversed(planned)}
-    students = [p.distillation.folder for p in first.values() if p.distillation is not None]
-    if teacher is None or any(folder.result() is None for folder in students):
-        return None
-    sources = {key: ready.job.source for key, ready in first.items()}
-    keys = {key: ready.what["source"] for key, ready in first.items()}
-    return speed.measure(name, teacher, sources, keys, planned[0].plans[0].job.how).identity
+def _mirror(
+    name: str, folder: str, made: Table, how: How, planned: Sequence[CellPlan], found: Sequence[Record]
+) -> None:
+    """The table as a run of W&B, where that is the logger; a mirror that fails loses nothing."""
+    behind = {plan.folder.identity for cell in planned for plan in cell.plans}
+    own = [record for record in found if record.identity in behind]
+    if not isinstance(how.logger, Wandb):
+        return
+    from wandb.errors import Error
+
+    into = how.runs / "tables" / folder
+    try:
+        log_table(made, name=name, logger=how.logger, folder=into, experiment=how.experiment, records=own)
+    except (LabError, OSError, Error) as error:
+        log.warning("the table was not logged to W&B: %s", error)
 
 
 def _say_plan(planned: Sequence[CellPlan]) -> None:

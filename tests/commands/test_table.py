@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from lab import Finished, Lab
+from wandb_offline import offline_runs, summary
 
 COLUMN = {"key": "accuracy", "title": "Accuracy", "overrides": ["task.name=pets"], "metric": "accuracy"}
 TEACHER = {
@@ -146,3 +147,45 @@ def test_a_bad_table_file(tables: Tables, change: dict[str, Any], words: list[st
     for word in words:
         assert word in made.err
     shutil.rmtree(tables.folder)
+
+
+def use_wandb(folder: Path, runs: Path) -> None:
+    """W&B keeps everything offline, and its API answers from what it kept."""
+    import os
+
+    import wandb
+    from wandb_offline import Api
+
+    os.environ["WANDB_MODE"] = "offline"
+    wandb.Api = lambda: Api(runs)
+    use_experiments(folder)
+
+
+@pytest.mark.slow
+def test_a_table_of_wandb_is_the_one_of_the_runs(tables: Tables) -> None:
+    tables.write(TEACHER, DISTILLED)
+    before = functools.partial(use_wandb, tables.folder, tables.runs)
+    words = ["table", "name=tiny", *tables.words, "logger=wandb", "logger.project=trial"]
+    made = tables.lab.run(*words, before=before)
+    assert made.code == 0, made.err
+    local = json.loads((tables.runs / "tables" / "tiny" / "table.json").read_text())
+    assert len(local["rows"]) == 2
+
+    (kept,) = offline_runs(tables.runs / "tables" / "tiny")
+    told = summary(kept)
+    assert (told["config"]["table"], told["summary"]["rows"]) == ("tiny", 2)
+    behind = {path.name.rpartition("-")[2] for path in (tables.runs / "finetune").iterdir()}
+    assert set(told["config"]["runs"].split(",")) == behind and len(behind) == 4
+
+    # The records of the folders are gone: the table is made of what W&B has.
+    for path in tables.runs.glob("*/*/result.json"):
+        path.unlink()
+    remote = tables.lab.run(*words, "from=wandb", f"out={tables.runs.parent}/remote", before=before)
+    assert remote.code == 0, remote.err
+    found = json.loads((tables.runs.parent / "remote" / "table.json").read_text())
+    assert found["cells"] == local["cells"] and found["rows"] == local["rows"]
+
+    wrong = tables.lab.run(*words, "from=wand", before=before)
+    assert wrong.code == 1 and "Did you mean 'wandb'?" in wrong.err
+    none = tables.lab.run(*words[:-1], "logger=csv", "from=wandb", before=before)
+    assert none.code == 1 and "from=wandb asks the project of logger=wandb" in none.err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import wandb
-from wandb_offline import offline_runs, records, start_of, summary
+from wandb_offline import Api, offline_runs, records, start_of, summary
 
 from minilm_lab.errors import LabError
 from minilm_lab.reports import cells, from_wandb
@@ -85,33 +85,6 @@ def tuned(runs: Path, seed: int, accuracy: float, student: str) -> RunFolder:
     what = {"source": {"run": student}, "task": {"kind": "classification"}, "epochs": 3, "seed": seed}
     lines = [{"step": 10, "dev/accuracy": accuracy + 1}, {"step": 20, "dev/accuracy": accuracy}]
     return mirrored(runs, "finetune", what, lines, own, names={**NAMES, "task": "sst2"}, origin=origin)
-
-
-class Api:
-    """What `wandb.Api` answers, from files that were not uploaded."""
-
-    def __init__(self, runs: Path) -> None:
-        self.folders = sorted(runs.glob("*/*/wandb/offline-run-*"))
-        self.asked = ""
-
-    def runs(self, path: str, *, per_page: int, lazy: bool) -> list[Any]:
-        self.asked = path
-        assert not lazy, "one request a run"
-        return [self._run(folder) for folder in self.folders]
-
-    def _run(self, folder: Path) -> Any:
-        told = summary(folder)
-        return SimpleNamespace(
-            id=told["run_id"],
-            name=told["name"],
-            state={"finished": "finished"}.get(told["state"], "crashed"),
-            config=told["config"],
-            summary_metrics=told["summary"],
-            job_type=start_of(folder)["job_type"],
-            created_at=told["start_time"],
-            heartbeat_at=told["last_write"],
-            scan_history=lambda: [line["item"] for line in records(folder, "history")],
-        )
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ def build(
     planned: Sequence[CellPlan],
     found: Sequence[records.Record],
     scale: str,
-    speed_run: str | None,
+    timed: records.Record | None,
 ) -> table.Table:
     """The table of the records that it planned; what is not there is a dash."""
     by_identity = {(r.command, r.identity): r for r in found}
@@ -39,8 +39,8 @@ def build(
     for row in rows:
         own = [r for cell in planned if cell.row.key == row.key for r in of(cell)]
         contents[row.key]["parameters"] = cells.parameters_cell(own)
-        if speed_run is not None and ("speed", speed_run) in by_identity:
-            contents[row.key]["speed"] = cells.speed_cell([by_identity["speed", speed_run]], row.key)
+        if timed is not None:
+            contents[row.key]["speed"] = cells.speed_cell([timed], row.key)
     columns = _columns(spec)
     _add_paper(spec, rows, columns, contents)
     caption = dataclasses.replace(cells.caption_of(everything, notes=spec.notes), scale=scale)

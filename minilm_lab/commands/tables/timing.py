@@ -1,0 +1,52 @@
+"""The speed column of a table: forward times of its rows' models, measured once on each hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minilm_lab.commands import speed
+from minilm_lab.commands.tables.planning import CellPlan
+from minilm_lab.reports.records import Record
+from minilm_lab.runs.folder import RunFolder
+from minilm_lab.training.settings import How
+
+
+def measure(name: str, planned: Sequence[CellPlan]) -> None:
+    """Time the models of the rows, once all of them are there; needs a row that is the teacher."""
+    teacher = _teacher(planned)
+    first = {cell.row.key: cell.plans[0] for cell in reversed(planned)}
+    students = [p.distillation.folder for p in first.values() if p.distillation is not None]
+    if teacher is None or any(folder.result() is None for folder in students):
+        return
+    what, folder = _timing(name, teacher, planned)
+    speed.measure(what, folder, {key: ready.job.source for key, ready in first.items()}, _how(planned))
+
+
+def recorded(name: str, planned: Sequence[CellPlan], found: Sequence[Record]) -> Record | None:
+    """The record that timed these rows on this hardware, else the newest from elsewhere."""
+    teacher = _teacher(planned)
+    if teacher is None:
+        return None
+    keys, here = _keys(planned), _timing(name, teacher, planned)[1].identity
+    timings = [r for r in found if r.command == "speed" and r.completed]
+    own = [r for r in timings if r.identity == here]
+    elsewhere = [r for r in timings if r.get("rows") == keys and teacher in (r.get("ratio") or {})]
+    return next(iter(own or sorted(elsewhere, key=lambda r: str(r.updated), reverse=True)), None)
+
+
+def _timing(name: str, teacher: str, planned: Sequence[CellPlan]) -> tuple[dict[str, Any], RunFolder]:
+    return speed.timing_of(name, teacher, _keys(planned), _how(planned).runs)
+
+
+def _teacher(planned: Sequence[CellPlan]) -> str | None:
+    return next((cell.row.key for cell in planned if cell.row.teacher), None)
+
+
+def _keys(planned: Sequence[CellPlan]) -> dict[str, Any]:
+    """What identifies the model of each row: that of its first seed."""
+    return {cell.row.key: cell.plans[0].what["source"] for cell in reversed(planned)}
+
+
+def _how(planned: Sequence[CellPlan]) -> How:
+    return planned[0].plans[0].job.how
