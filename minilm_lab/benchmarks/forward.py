@@ -50,6 +50,10 @@ class Timing:
     """Longest input in tokens; a batch is padded to its longest text."""
     notes: list[str] = field(default_factory=list)
     """Sentences for the caption; not part of a run's identity."""
+    paper: dict[str, Any] = field(default_factory=dict)
+    """Model -> {embeddings, transformer: millions of parameters, speedup} of a paper; not part of a run's identity."""
+    paper_source: str = ""
+    """Where the paper's numbers stand."""
 
     def __post_init__(self) -> None:
         for name in ("batches", "batch_size"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
@@ -35,6 +35,9 @@ from minilm_lab.tasks.base import Examples, Task
 from minilm_lab.training.fit import uses_gpu
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How
+
+#: Settings of `timing` that decide nothing that is measured (the models are told by what they are).
+ASIDE = ("name", "notes", "models", "paper", "paper_source")
 
 
 def timing_of(
@@ -92,7 +95,6 @@ def run(cfg: DictConfig) -> None:
     timing: Timing = config.section(cfg, "timing")
     teacher: Teacher = config.section(cfg, "teacher")
     task: Task = config.section(cfg, "task")
-    paper: Any = OmegaConf.to_container(cfg.paper, resolve=True)
     transformers_logging.disable_progress_bar()
     if how.impl.threads is not None:
         torch.set_num_threads(how.impl.threads)
@@ -101,7 +103,7 @@ def run(cfg: DictConfig) -> None:
     examples = forward.sized(timing, examples)
     devices = _devices(how.trainer.accelerator)
     what = {
-        "timing": {k: v for k, v in config.plain(timing).items() if k not in ("name", "notes", "models")},
+        "timing": {k: v for k, v in config.plain(timing).items() if k not in ASIDE},
         "models": [key for key, _, _ in found.values()],
         "texts": examples.texts,
         "devices": [device.type for device in devices],
@@ -121,7 +123,7 @@ def run(cfg: DictConfig) -> None:
         "data_note": data,
     }
     record = execute(folder, told, how.plain(), lambda _: {**about, **work()})
-    made = build({**record, "timing": {**record["timing"], "notes": timing.notes}}, paper)
+    made = build({**record, "timing": config.plain(timing)})
     out = Path(cfg.out) if cfg.out else folder.path / "table"
     write_files(made, out)
     write_page(out / "index.html", made.title, _INTRO, made)

@@ -11,12 +11,12 @@ from minilm_lab.benchmarks.forward import shape_of
 from minilm_lab.reports.table import MEASURE, Caption, Cell, Column, Row, Table
 
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-_SOURCE = "MiniLM Table 4, on a P100"
 
 
-def build(record: Mapping[str, Any], paper: Mapping[str, Mapping[str, float]]) -> Table:
-    """record: of a speed run; paper: model -> {embeddings, transformer: millions, speedup}."""
+def build(record: Mapping[str, Any]) -> Table:
+    """The table of a speed run's record, which holds its settings (`Timing`) as `timing`."""
     timing, seconds, ratio = record["timing"], record["seconds"], record["ratio"]
+    paper, source = timing["paper"], timing["paper_source"]
     keys = [
         f"{backend}_{device}"
         for device in _DEVICES
@@ -42,16 +42,16 @@ def build(record: Mapping[str, Any], paper: Mapping[str, Mapping[str, float]]) -
     for name in timing["models"]:
         known, counts = paper.get(name, {}), record["parameters"][name]
         line = {
-            "embeddings": _cell(counts["word_embeddings"] / 1e6, known.get("embeddings")),
-            "transformer": _cell(counts["transformer"] / 1e6, known.get("transformer")),
+            "embeddings": _cell(counts["word_embeddings"] / 1e6, known.get("embeddings"), source),
+            "transformer": _cell(counts["transformer"] / 1e6, known.get("transformer"), source),
         }
         for place, key in enumerate(keys):
             if key in seconds[name]:
-                line[f"{key}/ms"] = _cell(1e3 * seconds[name][key]["median"], None)
+                line[f"{key}/ms"] = _cell(1e3 * seconds[name][key]["median"])
             # The paper's speed-ups are those of eager code: they stand beside the first backend alone.
             speedup = known.get("speedup") if place == 0 and first in paper else None
             value = ratio[name][key]["median"] if key in ratio[name] else None
-            line[f"{key}/x"] = _cell(value, speedup)
+            line[f"{key}/x"] = _cell(value, speedup, source)
         cells[name] = line
     rows = [Row(name, _row(name), control=name == first) for name in timing["models"]]
     return Table("Parameters and time of a forward", rows, columns, cells, _caption(record, keys))
@@ -67,9 +67,9 @@ def _row(name: str) -> str:
     return Path(name).name if shape is None else f"{shape[0]} × {shape[1]}"
 
 
-def _cell(value: float | None, paper: float | None) -> Cell:
+def _cell(value: float | None, paper: float | None = None, source: str = "") -> Cell:
     return Cell(
-        [] if value is None else [value], paper=paper, paper_source=_SOURCE if paper is not None else ""
+        [] if value is None else [value], paper=paper, paper_source=source if paper is not None else ""
     )
 
 

@@ -39,7 +39,7 @@ def test_the_command(
     def command(*more: str) -> None:
         cfg = compose_command("speed", [*words, models, *more])
         OmegaConf.set_struct(cfg, False)
-        cfg.paper["1x48"] = {"embeddings": 9.9, "transformer": 0.1}
+        cfg.timing.paper["1x48"] = {"embeddings": 9.9, "transformer": 0.1}
         speed.run(cfg)
 
     command()
@@ -87,7 +87,8 @@ def test_a_table_without_a_gpu_has_dashes_for_what_is_missing() -> None:
     spread = {"median": 0.5, "low": 0.4, "high": 0.6}
     record = {
         "timing": {"name": "x", "models": ["2x48", "1x48"], "backends": ["torch", "onnx"], "batches": 3,
-                   "batch_size": 4, "length": 16, "notes": ["The machine was shared."]},
+                   "batch_size": 4, "length": 16, "notes": ["The machine was shared."], "paper_source": "a paper",
+                   "paper": {"2x48": {"embeddings": 23.4, "speedup": 1.0}, "1x48": {"speedup": 5.3}}},
         "seconds": {"2x48": {"torch_cpu": {"median": 1.0}}, "1x48": {"torch_cpu": spread}},
         "ratio": {"2x48": {"torch_cpu": {"median": 1.0}}, "1x48": {"torch_cpu": {"median": 2.0, "low": 1.5, "high": 2.2}}},
         "missing": {"onnx_cpu": "onnx is needed"},
@@ -95,7 +96,7 @@ def test_a_table_without_a_gpu_has_dashes_for_what_is_missing() -> None:
         "hardware": {"cpu": "C", "cores": 2, "gpu": None}, "threads": 1, "commit": "abc", "data_note": "texts",
         "versions": {"torch": "2", "transformers": "5"}, "config": {"versions": {"onnxruntime": None}},
     }  # fmt: skip
-    made = build(record, {"2x48": {"embeddings": 23.4, "speedup": 1.0}, "1x48": {"speedup": 5.3}})
+    made = build(record)
     text = to_markdown(made)
     line = next(line for line in text.splitlines() if "1 × 48" in line)
     assert [cell.strip() for cell in line.strip("|").split("|")][1:] == [

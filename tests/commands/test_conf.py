@@ -52,7 +52,7 @@ def test_a_group_file_composes_and_builds(file: Path) -> None:
     group = file.parent.name
     node = fill(compose_command("finetune", [f"{group}={file.stem}"])[group])
     built = config.build(node, group)
-    assert type(built) is config.locate(node["_target_"])
+    assert type(built) is config.locate(node["_target_"], group)
     # Hydra must not lose a setting on the way (a wrong package would put it elsewhere).
     assert all(key in node for key in OmegaConf.load(conf_folder() / file) if key != "defaults")
 
@@ -61,7 +61,7 @@ def test_a_group_file_composes_and_builds(file: Path) -> None:
 def test_a_group_file_names_every_setting_or_leaves_it_to_the_class(file: Path) -> None:
     node = compose_command("finetune", [f"{file.parent.name}={file.stem}"])[file.parent.name]
     fields = {
-        field.name: field for field in dataclasses.fields(config.locate(node["_target_"])) if field.init
+        field.name: field for field in dataclasses.fields(config.locate(node["_target_"], group)) if field.init
     }
     assert set(node) - {"_target_"} <= set(fields)
     if "name" in fields and file.stem != "path":
