@@ -61,7 +61,7 @@ def test_a_group_file_composes_and_builds(file: Path) -> None:
 def test_a_group_file_names_every_setting_or_leaves_it_to_the_class(file: Path) -> None:
     node = compose_command("finetune", [f"{file.parent.name}={file.stem}"])[file.parent.name]
     fields = {
-        field.name: field for field in dataclasses.fields(config.locate(node["_target_"], group)) if field.init
+        field.name: field for field in dataclasses.fields(config.locate(node["_target_"], "x")) if field.init
     }
     assert set(node) - {"_target_"} <= set(fields)
     if "name" in fields and file.stem != "path":
