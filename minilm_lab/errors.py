@@ -13,6 +13,12 @@ class LabError(Exception):
     """
 
 
+def told(error: BaseException) -> str:
+    """Return an error in one line, for a list of failures: its kind, unless it is bad input, its message, its notes."""
+    kind = "" if isinstance(error, LabError) else f"{type(error).__name__}: "
+    return f"{kind}{error}" + "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+
+
 def nearest(word: str, choices: Iterable[object]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice most like `word`, or ``""`` if none is near."""
     found = difflib.get_close_matches(word, [str(choice) for choice in choices], n=1, cutoff=0.5)

@@ -22,6 +22,13 @@ def secrets() -> dict[str, str]:
     }
 
 
+def without_secrets(text: str) -> str:
+    """Return `text` with the values of secrets replaced by their names."""
+    for variable, value in secrets().items():
+        text = text.replace(value, f"<{variable}>")
+    return text
+
+
 def check_name(variable: str) -> None:
     """Refuse to read a secret into a config."""
     if SECRET.search(variable):

@@ -31,8 +31,23 @@ COMMANDS = {
     "dashboard": "save a W&B workspace with the panels for comparing students",
 }
 
-#: What the system says when nothing more can be written: disk, quota, largest file.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SPACE, _MOUNT = (
+    "Free some space",
+    "Look at the disk (mount, dmesg), or point paths.runs and paths.cache elsewhere,",
+)
+#: What the system says of its disks, no fault of the lab, and what to do about it.
+OF_THE_SYSTEM = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: _SPACE,
+    errno.EROFS: _MOUNT,
+    errno.EIO: _MOUNT,
+    errno.ESTALE: _MOUNT,
+    errno.EACCES: "Give yourself the right to it (ls -l), or point paths.runs and paths.cache elsewhere,",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "Raise the limit of open files (ulimit -n)",
+}
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main() -> None:
@@ -78,11 +93,14 @@ def _run(command: str, rest: list[str]) -> None:
     except composing.COMPOSITION_ERRORS as error:
         _fail(composing.explain(error, command, rest))
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in OF_THE_SYSTEM:
             raise
+        what = (
+            "could not be written, what was there before is whole" if error.errno in UNWRITABLE else "failed"
+        )
         _fail(
-            f"{error.strerror}: {error.filename or 'a file'} could not be written, what was there before is whole. "
-            "Free some space and start the same command again: it goes on from the last checkpoint"
+            f"{error.strerror}: {error.filename or 'a file'} {what}. {OF_THE_SYSTEM[error.errno]} and start the same "
+            "command again: it goes on from the last checkpoint"
         )
     except stopping.Terminated as error:
         # 128 + 15: what a shell says of a job that ended by SIGTERM; launchers that requeue look for it.

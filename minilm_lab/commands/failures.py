@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, told
 
 #: Environment variable with the file of this multirun; jobs of a launcher inherit it.
 _FILE = "MINILM_LAB_FAILURES"
@@ -52,15 +52,15 @@ def _note(error: Exception) -> None:
     if name is None or not Path(name).is_file():  # another machine of the cluster: the run's status tells it
         return
     job = HydraConfig.get()
-    told = {
+    entry = {
         "number": job.job.num,
         "overrides": list(job.overrides.task),
-        "error": str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}",
+        "error": told(error),
         "traceback": None if isinstance(error, LabError) else traceback.format_exc(),
     }
     # One short write at the end of the file: jobs in several processes do not mix their lines.
     with Path(name).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(told) + "\n")
+        stream.write(json.dumps(entry) + "\n")
 
 
 def _told(noted: dict[str, Any]) -> str:

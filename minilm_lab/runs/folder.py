@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.runs import contents, stopping
 from minilm_lab.runs.files import read_json, settle, sweep, write_atomically, write_json
 from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower, takes_part
+from minilm_lab.secrecy import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def error_log(self) -> Path:
+        """The traceback of the last failure; not there in a completed run."""
+        return self.path / "error.log"
 
     @property
     def checkpoints(self) -> Path:
@@ -229,6 +236,7 @@ def _begin_again(folder: RunFolder) -> None:
             contents.damaged(folder.path, old.get("files")),
         )
     record.unlink(missing_ok=True)
+    folder.error_log.unlink(missing_ok=True)
 
 
 def seconds_before(checkpoints: Path) -> float:
@@ -241,6 +249,10 @@ def seconds_before(checkpoints: Path) -> float:
 def _fail(folder: RunFolder, error: BaseException) -> None:
     reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else f"{error}"
     try:
+        if isinstance(error, Exception):
+            text = "".join(traceback.format_exception(error))
+            write_atomically(folder.error_log, f"{now()}\n{without_secrets(text)}".encode(errors="replace"))
+            error.add_note(f"log: {folder.error_log}")
         folder.status("FAILED", f"{type(error).__name__}: {reason}")
     except OSError:
         log.warning("the status of %s could not be written (disk full?)", folder.path)

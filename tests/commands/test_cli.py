@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -109,6 +112,31 @@ def test_a_job_of_a_multirun_that_fails_ends_it_with_exit_code_1(lab: Lab, tiny:
     assert finished.code == 1
     assert "teacher.layer=99 is outside 1..4" in finished.err and "Traceback" not in finished.err
     assert "held-out loss" in finished.out, "the other job was not done"
+
+
+def break_disk(number: int) -> None:
+    """The system refuses a file while the command works."""
+    from minilm_lab.commands import distill
+
+    def broken(_: object) -> None:
+        raise OSError(number, os.strerror(number), "/data/x")
+
+    distill.run = broken
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EROFS, ["Read-only file system: /data/x could not be written", "paths.cache elsewhere"]),
+        (errno.EIO, ["Input/output error: /data/x failed", "Look at the disk"]),
+        (errno.EACCES, ["Permission denied: /data/x failed", "ls -l"]),
+        (errno.EMFILE, ["Too many open files", "ulimit -n"]),
+    ],
+)
+def test_what_the_system_refuses_is_said(lab: Lab, tiny: list[str], number: int, words: list[str]) -> None:
+    finished = lab.run("distill", *tiny, before=functools.partial(break_disk, number))
+    assert finished.code == 1 and "Traceback" not in finished.err
+    assert all(word in finished.err for word in [*words, "start the same command again"])
 
 
 def test_the_list_of_runs(lab: Lab, tiny: list[str], tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_row_that_fails_stops_no_other_and_is_named(tables: Tables) -> None:
     message = made.err[made.err.rindex("minilm-lab: ") :]
     assert "some runs failed" in message and "not finite" in message
     failed = [path for path in (tables.runs / "finetune").iterdir() if not (path / "result.json").exists()]
-    assert len(failed) == 2 and all(str(path) in message for path in failed)
+    assert len(failed) == 2 and all(f"(log: {path}/error.log)" in message for path in failed)
     assert len(scores(tables.runs)["teacher"]) == 2
     (markdown,) = (tables.runs / "tables" / "tiny").glob("*.md")
     broken = next(line for line in markdown.read_text().splitlines() if "Diverges" in line)

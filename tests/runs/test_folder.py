@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, told
 from minilm_lab.runs import environment
 from minilm_lab.runs.folder import RunFolder, execute
 
@@ -71,18 +71,25 @@ def test_a_run_under_another_name_is_the_same_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [LabError("bad loss"), ValueError("bad loss")])
-def test_a_failed_run_says_why_and_is_tried_again(error: Exception, tmp_path: Path) -> None:
+def test_a_failed_run_says_why_and_is_tried_again(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "0123456789abcdef")
+
     def fails(run: RunFolder) -> dict[str, Any]:
         run.checkpoints.mkdir()
-        raise error
+        raise error from OSError(f"https://{os.environ['SOME_API_KEY']}@host")
 
     with pytest.raises(type(error), match="bad loss"):
         execute(folder(tmp_path), WHAT, HOW, fails)
     status = status_of(tmp_path)
     assert (status["state"], status["error"]) == ("FAILED", f"{type(error).__name__}: bad loss")
     assert folder(tmp_path).result() is None and folder(tmp_path).checkpoints.is_dir()
+    log = folder(tmp_path).error_log
+    assert "in fails" in log.read_text() and "https://<SOME_API_KEY>@host" in log.read_text()
+    assert told(error).endswith(f"bad loss (log: {log})")
     assert execute(folder(tmp_path), WHAT, HOW, lambda _: {"loss": 1})["loss"] == 1
-    assert status_of(tmp_path)["error"] is None
+    assert status_of(tmp_path)["error"] is None and not log.exists()
 
 
 def test_an_interrupted_run_is_not_completed(tmp_path: Path) -> None:

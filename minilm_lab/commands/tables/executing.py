@@ -14,7 +14,7 @@ from minilm_lab.commands import distill as distilling
 from minilm_lab.commands import finetune as finetuning
 from minilm_lab.commands.launching import launch
 from minilm_lab.commands.tables.planning import CellPlan, Job, finetunings, preparations
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, told
 from minilm_lab.runs.files import read_json
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def here(planned: Sequence[CellPlan]) -> list[str]:
         except Exception as error:
             broken = student if job.student is not None and job.student.result() is None else job.folder.path
             log.error("failed: %s: %s", broken, error, exc_info=not isinstance(error, LabError))
-            failed[str(broken)] = f"{type(error).__name__}: {error}"
+            failed[str(broken)] = told(error)
         # A trainer and its model refer to each other: without this the models of many runs pile up.
         gc.collect()
     return [f"{path}: {reason}" for path, reason in failed.items()]
@@ -69,7 +69,8 @@ def _stage(name: str, jobs: Sequence[Job], task: Any) -> list[str]:
 
 def _reason(job: Job) -> str:
     status = read_json(job.folder.path / "status.json")
-    return str(status.get("error") or "") if isinstance(status, dict) else ""
+    error = str(status.get("error") or "") if isinstance(status, dict) else ""
+    return f"{error} (log: {job.folder.error_log})" if error and job.folder.error_log.is_file() else error
 
 
 def prepare(level: int, cfg: DictConfig) -> None:
