@@ -92,6 +92,9 @@ def _run(command: str, rest: list[str]) -> None:
         _fail(str(error))
     except composing.COMPOSITION_ERRORS as error:
         _fail(composing.explain(error, command, rest))
+    except BrokenPipeError:  # whoever read our output has gone: `minilm-lab … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in OF_THE_SYSTEM:
             raise

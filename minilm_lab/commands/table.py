@@ -26,7 +26,7 @@ from minilm_lab.training.settings import How
 log = logging.getLogger(__name__)
 
 #: Overrides of this command that are not the runs'.
-OWN = ("name", "dry", "render", "from", "out")
+OWN = ("name", "dry", "render", "from", "choose", "out")
 #: Where the records come from.
 SOURCES = ("runs", "wandb")
 
@@ -49,11 +49,13 @@ def run(cfg: DictConfig) -> None:
         raise LabError(
             f"from={cfg['from']} is unknown.{nearest(str(cfg['from']), SOURCES)} There are: {', '.join(SOURCES)}"
         )
+    if cfg.choose is not None:
+        spec = spec.choosing(OmegaConf.to_container(cfg.choose, resolve=True))
     planned = plan(spec, words, composed.scale.seeds)
     if cfg.dry:
         _say_plan(planned)
         return
-    how = planned[0].plans[0].job.how
+    how = planned[0].first.job.how
     failed: list[str] = []
     runs = how.runs
     if cfg["from"] == "wandb":
@@ -84,7 +86,7 @@ def _mirror(
     name: str, folder: str, made: Table, how: How, planned: Sequence[CellPlan], found: Sequence[Record]
 ) -> None:
     """The table as a run of W&B, where that is the logger; a mirror that fails loses nothing."""
-    behind = {plan.folder.identity for cell in planned for plan in cell.plans}
+    behind = {job.folder.identity for job in finetunings(planned)}
     own = [record for record in found if record.identity in behind]
     if not isinstance(how.logger, Wandb):
         return

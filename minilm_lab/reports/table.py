@@ -84,6 +84,8 @@ class Cell:
     """Whether the paper's number was taken from elsewhere and not checked in the paper."""
     paper_source: str = ""
     """Where the paper's number stands: `P1 Table 3`."""
+    setting: str = ""
+    """The setting of fine-tuning that was chosen for it, where one was."""
 
     def __post_init__(self) -> None:
         if self.seeds and len(self.seeds) != len(self.values):

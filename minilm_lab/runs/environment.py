@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import subprocess
@@ -24,10 +25,14 @@ LIBRARIES = (
     "scipy",
     "scikit-learn",
 )
+log = logging.getLogger(__name__)
+
 #: What of the checkout decides a number.
 CODE = ("minilm_lab", "conf")
 #: The uncommitted changes of the code that made a run, in its folder: `git apply` gives the code back.
 PATCH = "changes.patch"
+#: Bytes; more than this is no code, but a file that lies among it.
+LARGEST_PATCH = 5_000_000
 
 
 def describe(folder: Path | None = None) -> dict[str, Any]:
@@ -40,10 +45,15 @@ def describe(folder: Path | None = None) -> dict[str, Any]:
     versions.update({name: _version(name) for name in LIBRARIES})
     patch = changes()
     if folder is not None:
-        if patch:
+        if 0 < len(patch) <= LARGEST_PATCH:
             write_atomically(folder / PATCH, patch)
         else:
             (folder / PATCH).unlink(missing_ok=True)
+        if len(patch) > LARGEST_PATCH:
+            log.warning(
+                "the uncommitted changes of the code are %d MB: the record has their checksum alone",
+                len(patch) // 10**6,
+            )
     checksum = hashlib.blake2b(patch, digest_size=8).hexdigest() if patch else None
     return {"versions": versions, "commit": commit(), "changes": checksum, "hardware": hardware()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import shutil
@@ -189,3 +190,65 @@ def test_a_table_of_wandb_is_the_one_of_the_runs(tables: Tables) -> None:
     assert wrong.code == 1 and "Did you mean 'wandb'?" in wrong.err
     none = tables.lab.run(*words[:-1], "logger=csv", "from=wandb", before=before)
     assert none.code == 1 and "from=wandb asks the project of logger=wandb" in none.err
+
+
+@pytest.mark.slow
+def test_the_best_setting_of_a_grid_is_taken_and_named(tables: Tables) -> None:
+    tables.write(TEACHER, DISTILLED)
+    choose = "choose={tune.lr:[1e-6,2e-3],scale.epochs:[1,2]}"
+    dry = tables.make("dry=true", choose)
+    assert dry.code == 0, dry.err
+    assert "17 runs to do, 0 done" in dry.out, "2 rows, 4 settings, 2 seeds; one distillation"
+    made = tables.make(choose)
+    assert made.code == 0, made.err
+
+    # By hand, from the records alone.
+    found: dict[tuple[str, float, int], dict[int, float]] = {}
+    for path in (tables.runs / "finetune").glob("*/result.json"):
+        record = json.loads(path.read_text())
+        setting = record["config"]
+        lr, epochs = setting["tune"]["lr"], setting["epochs"]
+        found.setdefault((record["source"]["kind"], lr, epochs), {})[setting["seed"]] = record["scores"][
+            "accuracy"
+        ]
+    assert len(found) == 8 and all(sorted(values) == [0, 1] for values in found.values())
+    out = tables.runs / "tables" / "tiny"
+    table = json.loads((out / "table.json").read_text())
+    chosen = {}
+    for kind, row in (("teacher", "teacher"), ("run", "distilled")):
+        means = {key: sum(v.values()) / 2 for key, v in found.items() if key[0] == kind}
+        cell = table["cells"][row]["accuracy"]
+        assert sum(cell["values"]) / 2 == pytest.approx(max(means.values()))
+        _, lr, epochs = next(
+            key
+            for key in sorted(means, key=lambda key: key[1:])
+            if means[key] == pytest.approx(max(means.values()))
+        )
+        assert cell["setting"] == f"tune.lr={lr} scale.epochs={epochs}"
+        chosen[row] = cell["setting"]
+    markdown = (out / "table.md").read_text()
+    assert "best of 4 settings (tune.lr × scale.epochs) by the mean score over the seeds" in markdown
+    lines = list(csv.DictReader((out / "choices.csv").open()))
+    assert len(lines) == 8
+    assert {line["row"]: line["setting"] for line in lines if line["chosen"] == "1"} == chosen
+
+    # Not there yet: said, and not hidden behind the settings that are.
+    partial = tables.make("choose={tune.lr:[1e-6,3e-3],scale.epochs:[1]}", "render=true")
+    assert partial.code == 0, partial.err
+    assert "1 of 2 settings are there" in (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("choose", "words"),
+    [
+        ("choose=[1]", ["choose=[1]", "settings and their values"]),
+        ("choose={tune.lr:2e-5}", ["choose.tune.lr=2e-05", "each once"]),
+        ("choose={tune.lr:[1e-5,1e-5]}", ["choose.tune.lr=[1e-05, 1e-05]"]),
+        ("choose={tune.lrr:[1e-5]}", ["lrr"]),
+    ],
+)
+def test_a_grid_that_cannot_be(tables: Tables, choose: str, words: list[str]) -> None:
+    tables.write(TEACHER)
+    made = tables.make("dry=true", choose)
+    assert made.code == 1 and "Traceback" not in made.err
+    assert all(word in made.err for word in words)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import torch  # before the fork: what the libraries take is not the text's
 from corpora.helpers import WORDS, wordpiece
 
 from minilm_lab.corpora import build, loader
@@ -59,6 +60,7 @@ def _tokenise(file: Path, cache: Path, limit: int | None, answer: Connection) ->
     if limit is not None:
         allowed = _kilobytes("VmData") * 1024 + limit
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+    torch.set_num_threads(1)
     corpus = PathCorpus(name="long", path=str(file))
     blocks = build(corpus, wordpiece(), "wordpiece", length=128, hub=None, cache=cache, progress=False)
     tokenised = _kilobytes("VmHWM") - before

@@ -230,3 +230,6 @@ def test_uncommitted_changes_can_be_applied_again(tmp_path: Path, monkeypatch: p
     assert not (root / "minilm_lab" / "gone.py").exists()
     assert (root / "conf" / "new é.yaml").read_text() == "k: v\n"
     assert environment.describe()["changes"] == dirty["changes"]
+    monkeypatch.setattr(environment, "LARGEST_PATCH", 10)
+    assert environment.describe(tmp_path)["changes"] == dirty["changes"]
+    assert not (tmp_path / "changes.patch").exists()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,14 +17,34 @@ from minilm_lab.tasks.base import Splits
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One way to fine-tune for a cell, one run a seed."""
+
+    overrides: list[str]
+    """What the table's `choose` sets; empty where nothing is chosen."""
+    plans: list[finetuning.FinetunePlan]
+
+    @property
+    def words(self) -> str:
+        """The overrides in one line."""
+        return " ".join(self.overrides)
+
+
+@dataclass(frozen=True)
 class CellPlan:
-    """The runs behind one cell, one a seed."""
+    """The runs behind one cell."""
 
     row: RowSpec
     column: ColumnSpec
-    plans: list[finetuning.FinetunePlan]
+    settings: list[Setting]
+    """Those that the cell is chosen of; all fine-tune the same model."""
     words: list[str]
-    """The overrides of `finetune` that make the cell, without the seed."""
+    """The overrides of `finetune` that make the cell, without those of a setting and the seed."""
+
+    @property
+    def first(self) -> finetuning.FinetunePlan:
+        """The first seed of the first setting, which tells the model."""
+        return self.settings[0].plans[0]
 
 
 @dataclass(frozen=True)
@@ -50,12 +71,28 @@ def plan(spec: TableSpec, words: Sequence[str], seeds: int) -> list[CellPlan]:
         for column in spec.columns:
             own = cell_words(words, row, column)
             try:
-                plans = finetuning.plan_seeds(compose_command("finetune", own), range(seeds), known)
+                settings = [
+                    Setting(
+                        chosen,
+                        finetuning.plan_seeds(
+                            compose_command("finetune", [*own, *chosen]), range(seeds), known
+                        ),
+                    )
+                    for chosen in settings_of(
+                        column.choose if spec.choose and column.choose is not None else spec.choose
+                    )
+                ]
             except LabError as error:
                 raise LabError(f"row {row.key}, column {column.key}: {error}") from error
-            named = replace(row, title=_title(row.title, plans[0]))
-            planned.append(CellPlan(named, column, plans, own))
+            named = replace(row, title=_title(row.title, settings[0].plans[0]))
+            planned.append(CellPlan(named, column, settings, own))
     return planned
+
+
+def settings_of(choose: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+    """Overrides of every combination, in the order of the grid; one without overrides where nothing is chosen."""
+    axes = [[f"{key}={value}" for value in values] for key, values in choose.items()]
+    return [list(combination) for combination in itertools.product(*axes)]
 
 
 def cell_words(words: Sequence[str], row: RowSpec, column: ColumnSpec) -> list[str]:
@@ -77,7 +114,7 @@ def preparations(planned: Sequence[CellPlan]) -> list[list[Job]]:
     """The runs that students need, stage by stage: assistants and heads before what is distilled with them."""
     stages: list[dict[str, Job]] = []
     for cell in planned:
-        ready = cell.plans[0].distillation
+        ready = cell.first.distillation
         for level, step in enumerate(distilling.steps(ready) if ready else []):
             if level == len(stages):
                 stages.append({})
@@ -89,8 +126,8 @@ def preparations(planned: Sequence[CellPlan]) -> list[list[Job]]:
 def finetunings(planned: Sequence[CellPlan]) -> list[Job]:
     """The fine-tunings, one seed of the whole table first: stopped half-way, it can be rendered with fewer seeds."""
     jobs: dict[str, Job] = {}
-    for cell, ready in _by_seed(planned):
-        words = [*cell.words, f"tune.seed={ready.job.tune.seed}"]
+    for cell, setting, ready in _by_seed(planned):
+        words = [*cell.words, *setting.overrides, f"tune.seed={ready.job.tune.seed}"]
         student = ready.distillation.folder if ready.distillation else None
 
         def make(ready: finetuning.FinetunePlan = ready) -> Any:
@@ -100,7 +137,8 @@ def finetunings(planned: Sequence[CellPlan]) -> list[Job]:
     return list(jobs.values())
 
 
-def _by_seed(planned: Sequence[CellPlan]) -> Iterator[tuple[CellPlan, finetuning.FinetunePlan]]:
-    for index in range(len(planned[0].plans) if planned else 0):
+def _by_seed(planned: Sequence[CellPlan]) -> Iterator[tuple[CellPlan, Setting, finetuning.FinetunePlan]]:
+    for index in range(len(planned[0].settings[0].plans) if planned else 0):
         for cell in planned:
-            yield cell, cell.plans[index]
+            for setting in cell.settings:
+                yield cell, setting, setting.plans[index]

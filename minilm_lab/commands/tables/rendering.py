@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minilm_lab.commands.tables import choosing
 from minilm_lab.commands.tables.planning import CellPlan
 from minilm_lab.commands.tables.spec import WORKED_OUT, RowSpec, TableSpec
 from minilm_lab.reports import cells, curves, records, table
 from minilm_lab.reports.page import write_page
 from minilm_lab.reports.plots import loss_curve_png, scores_png
 from minilm_lab.reports.renderers import write_files
+from minilm_lab.runs.files import write_atomically
 
 
 def build(
@@ -23,29 +25,36 @@ def build(
     timed: records.Record | None,
 ) -> table.Table:
     """The table of the records that it planned; what is not there is a dash."""
-    by_identity = {(r.command, r.identity): r for r in found}
-
-    def of(cell: CellPlan) -> list[records.Record]:
-        own = (by_identity.get(("finetune", p.folder.identity)) for p in cell.plans)
-        return [record for record in own if record is not None and record.completed]
-
+    done = _done(found)
+    chosen = [choosing.best(cell, done) for cell in planned]
     # The planned rows have their titles filled in.
     rows = list({cell.row.key: cell.row for cell in planned}.values())
     contents: dict[str, dict[str, table.Cell]] = {row.key: {} for row in rows}
     everything: list[records.Record] = []
-    for cell in planned:
-        everything += of(cell)
-        contents[cell.row.key][cell.column.key] = cells.score_cell(of(cell), cell.column.metric)
+    for cell, one in zip(planned, chosen, strict=True):
+        everything += one.records
+        contents[cell.row.key][cell.column.key] = one.cell
     for row in rows:
-        own = [r for cell in planned if cell.row.key == row.key for r in of(cell)]
+        own = [
+            r
+            for cell, one in zip(planned, chosen, strict=True)
+            if cell.row.key == row.key
+            for r in one.records
+        ]
         contents[row.key]["parameters"] = cells.parameters_cell(own)
         if timed is not None:
             contents[row.key]["speed"] = cells.speed_cell([timed], row.key)
     columns = _columns(spec)
     _add_paper(spec, rows, columns, contents)
-    caption = dataclasses.replace(cells.caption_of(everything, notes=spec.notes), scale=scale)
-    caption = dataclasses.replace(caption, selection=_selection(everything))
+    notes = [*spec.notes, *choosing.incomplete(planned, chosen)]
+    caption = dataclasses.replace(cells.caption_of(everything, notes=notes), scale=scale)
+    picked = filter(None, [choosing.selection(planned), _selection(everything)])
+    caption = dataclasses.replace(caption, selection="; ".join(picked))
     return table.Table(spec.title, _rows(rows), columns, contents, caption)
+
+
+def _done(found: Sequence[records.Record]) -> dict[str, records.Record]:
+    return {r.identity: r for r in found if r.command == "finetune" and r.completed}
 
 
 def _columns(spec: TableSpec) -> list[table.Column]:
@@ -121,6 +130,9 @@ def write(
         if identity in by_identity
     ]
     write_files(made, out)
+    choices = choosing.choices_csv(planned, _done(found))
+    if choices:
+        write_atomically(out / "choices.csv", choices.encode())
     scores_png(made, out / "scores.png")
     if shown:
         loss_curve_png(shown, out / "loss.png")
@@ -131,7 +143,7 @@ def write(
 def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in planned:
-        ready = cell.plans[0].distillation
+        ready = cell.first.distillation
         if ready is not None and ready.job.objective.trains:
             found.setdefault(ready.folder.identity, cell.row.title)
     return found

@@ -84,6 +84,8 @@ class ColumnSpec:
     """One of the task's metrics; null = the one that stands for the task."""
     note: str = ""
     averaged: bool = True
+    choose: Optional[dict[str, list[Any]]] = None
+    """In place of the table's `choose`, where it has one; null = that, {} = this column has nothing to choose."""
 
 
 @dataclass
@@ -97,6 +99,8 @@ class AtScale:
     columns: list[ColumnSpec] = field(default_factory=list)
     """In place of the table's columns; empty = these."""
     notes: list[str] = field(default_factory=list)
+    choose: Optional[dict[str, list[Any]]] = None
+    """In place of the table's `choose`; null = that."""
 
 
 @dataclass
@@ -118,6 +122,8 @@ class TableSpec:
     """Scale -> what is different there. A table that has this runs at these scales alone."""
     grid: Optional[GridSpec] = None
     """Rows for all combinations of some choices, after `rows`."""
+    choose: dict[str, list[Any]] = field(default_factory=dict)
+    """Setting of `finetune` -> values. Each combination is run with every seed; a cell takes the best mean."""
     paper: str = ""
     """Where the paper's numbers stand, such as "MiniLM, Table 3"."""
     notes: list[str] = field(default_factory=list)
@@ -139,8 +145,17 @@ class TableSpec:
         here = self.at[scale]
         rows = [row for row in self.rows if not here.rows or row.key in here.rows]
         return replace(
-            self, rows=rows, columns=here.columns or self.columns, notes=[*self.notes, *here.notes]
+            self,
+            rows=rows,
+            columns=here.columns or self.columns,
+            notes=[*self.notes, *here.notes],
+            choose=self.choose if here.choose is None else here.choose,
         )
+
+    def choosing(self, choose: Any) -> TableSpec:
+        """The table with the user's own settings to choose of, in every column."""
+        check_choices(choose, "choose")
+        return replace(self, choose=choose, columns=[replace(column, choose=None) for column in self.columns])
 
     def _check_scale(self, scale: str) -> None:
         if scale not in self.at:
@@ -207,6 +222,15 @@ def _check_grid(grid: GridSpec, file: Path) -> None:
             raise LabError(f"{file}: grid.axes.{axis} has no choices")
 
 
+def check_choices(choose: Any, where: str) -> None:
+    """Refuse what is no mapping of settings to values."""
+    if not isinstance(choose, dict):
+        raise LabError(f"{where}={choose}: give settings and their values, such as {{tune.lr: [2e-5, 5e-5]}}")
+    for key, values in choose.items():
+        if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
+            raise LabError(f"{where}.{key}={values}: give one value or more, each once, such as [2e-5, 5e-5]")
+
+
 def _check(spec: TableSpec, file: Path) -> None:
     keys = [row.key for row in spec.rows]
     every = [*spec.columns, *(column for here in spec.at.values() for column in here.columns)]
@@ -221,7 +245,11 @@ def _check(spec: TableSpec, file: Path) -> None:
             if column not in columns:
                 raise LabError(f"{file}: {where}: no such column.{nearest(column, columns)}")
             cells.with_paper(table.Cell(), number, where)
+    check_choices(spec.choose, f"{file}: choose")
+    for column in every:
+        check_choices(column.choose or {}, f"{file}: columns.{column.key}.choose")
     for scale, here in spec.at.items():
+        check_choices(here.choose or {}, f"{file}: at.{scale}.choose")
         for key in here.rows:
             if key not in keys:
                 raise LabError(f"{file}: at.{scale}.rows has {key}, which is no row.{nearest(key, keys)}")

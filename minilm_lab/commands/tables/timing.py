@@ -15,7 +15,7 @@ from minilm_lab.training.settings import How
 def measure(name: str, planned: Sequence[CellPlan]) -> None:
     """Time the models of the rows, once all of them are there; needs a row that is the teacher."""
     teacher = _teacher(planned)
-    first = {cell.row.key: cell.plans[0] for cell in reversed(planned)}
+    first = {cell.row.key: cell.first for cell in reversed(planned)}
     students = [p.distillation.folder for p in first.values() if p.distillation is not None]
     if teacher is None or any(folder.result() is None for folder in students):
         return
@@ -45,8 +45,8 @@ def _teacher(planned: Sequence[CellPlan]) -> str | None:
 
 def _keys(planned: Sequence[CellPlan]) -> dict[str, Any]:
     """What identifies the model of each row: that of its first seed."""
-    return {cell.row.key: cell.plans[0].what["source"] for cell in reversed(planned)}
+    return {cell.row.key: cell.first.what["source"] for cell in reversed(planned)}
 
 
 def _how(planned: Sequence[CellPlan]) -> How:
-    return planned[0].plans[0].job.how
+    return planned[0].first.job.how

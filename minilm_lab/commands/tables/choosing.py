@@ -1,0 +1,95 @@
+"""The fine-tuning setting of a cell: each of a grid is run with every seed, the best mean on the dev set is taken.
+
+As in the papers (MiniLM, appendix B: learning rates × epochs, chosen on the dev set, whose score is reported): every row of
+a table, controls and teacher too, gets the same grid.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from minilm_lab.commands.tables.planning import CellPlan, Setting
+from minilm_lab.reports import cells, records, table
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a cell takes."""
+
+    cell: table.Cell
+    records: list[records.Record]
+    """The runs behind it."""
+    tried: int
+    """Settings of which every seed is there."""
+
+
+def best(plan: CellPlan, done: Mapping[str, records.Record]) -> Chosen:
+    """The setting with the best mean score over the seeds, the first of several; of those whose seeds are all there.
+
+    The score is the task's own, on its dev set, whatever metric or test set the column shows: nothing is chosen on a test
+    set, and the columns of one task show one model.
+
+    done: identity -> completed record.
+    """
+    found = [_runs(setting, done) for setting in plan.settings]
+    if len(found) == 1:
+        return Chosen(cells.score_cell(found[0], plan.column.metric), found[0], 1)
+    complete = [i for i, own in enumerate(found) if len(own) == len(plan.settings[i].plans)]
+    if not complete:
+        return Chosen(table.Cell(), [], 0)
+    taken = max(complete, key=lambda i: _rank(found[i]))
+    cell = cells.score_cell(found[taken], plan.column.metric)
+    return Chosen(replace(cell, setting=plan.settings[taken].words), found[taken], len(complete))
+
+
+def _runs(setting: Setting, done: Mapping[str, records.Record]) -> list[records.Record]:
+    return [done[p.folder.identity] for p in setting.plans if p.folder.identity in done]
+
+
+def _rank(own: Sequence[records.Record]) -> float:
+    mean = cells.score_cell(own).mean
+    return -math.inf if mean is None or math.isnan(mean) else mean
+
+
+def selection(planned: Sequence[CellPlan]) -> str:
+    """For the caption: how many settings each cell was chosen of; empty where nothing was chosen."""
+    numbers = sorted({len(plan.settings) for plan in planned} - {1})
+    if not numbers:
+        return ""
+    names = {word.partition("=")[0]: None for plan in planned for s in plan.settings for word in s.overrides}
+    count = " or ".join(map(str, numbers))
+    return (
+        f"in each cell the best of {count} settings ({' × '.join(names)}) by the mean score over the seeds on the dev set, "
+        "for every row alike (so a dev score shown here is that of a choice made on it, as in the papers)"
+    )
+
+
+def incomplete(planned: Sequence[CellPlan], chosen: Sequence[Chosen]) -> list[str]:
+    """For the caption: the cells that were not chosen of all their settings."""
+    return [
+        f"{plan.row.title}, {plan.column.title}: {one.tried} of {len(plan.settings)} settings are there."
+        for plan, one in zip(planned, chosen, strict=True)
+        if len(plan.settings) > 1 and one.tried < len(plan.settings)
+    ]
+
+
+def choices_csv(planned: Sequence[CellPlan], done: Mapping[str, records.Record]) -> str:
+    """Every setting of every cell with its score; empty where nothing was chosen."""
+    if not selection(planned):
+        return ""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    lines.writerow(["row", "column", "setting", "mean", "sd", "n", "dev score", "chosen"])
+    for plan in planned:
+        taken = best(plan, done).cell.setting
+        for setting in plan.settings:
+            own = _runs(setting, done)
+            cell = cells.score_cell(own, plan.column.metric)
+            dev = cells.score_cell(own).mean
+            found = [cell.mean, cell.sd, cell.n, dev, int(setting.words == taken)]
+            lines.writerow([plan.row.key, plan.column.key, setting.words, *found])
+    return stream.getvalue()
