@@ -102,7 +102,7 @@ def _plan_one(
     check_length(scale, teacher, limit)
     head: PretrainPlan | None = None
     # An assistant that was distilled with logits has a head of its own.
-    if before is None and cfg.head.train and objective.needs()[1].logits:
+    if before is None and config.section(cfg, "head").train and objective.needs()[1].logits:
         head = pretraining.plan(cfg)
 
     what: dict[str, Any] = {

@@ -60,13 +60,14 @@ def plan_seeds(
     revision: str | None = None
     key: dict[str, Any]
     origin: dict[str, Any]
-    if cfg.source is None:
+    source = cfg.get("source")
+    if source is None:
         first = plan_distill(cfg)
         _check_length(task, first.job.teacher.config(how.cache), first.job.teacher.name)
         where = str(first.folder.path / "student")
         origin = {"kind": "run", "run": first.folder.identity, "config": first.what}
         names, key, title = first.job.names(), {"run": first.folder.identity}, first.folder.name
-    elif cfg.source == "teacher":
+    elif source == "teacher":
         teacher: Teacher = config.section(cfg, "teacher")
         _check_length(task, teacher.config(how.cache), teacher.name)
         where, revision = teacher.locate(how.cache), teacher.revision
@@ -74,10 +75,10 @@ def plan_seeds(
         origin = {"kind": "teacher", "run": None, "config": {"teacher": model}}
         names, key, title = {"teacher": teacher.name}, {"teacher": model}, f"{teacher.name}-teacher"
     else:
-        where, key = _elsewhere(str(cfg.source))
-        _check_length(task, sources.load_config(where, None, "source"), str(cfg.source))
+        where, key = _elsewhere(str(source))
+        _check_length(task, sources.load_config(where, None, "source"), str(source))
         origin = {"kind": "path", "run": None, "config": key}
-        names, title = {"source": str(cfg.source)}, Path(str(cfg.source)).name
+        names, title = {"source": str(source)}, Path(str(source)).name
 
     settings = repr(task)
     if settings not in known:

@@ -45,7 +45,7 @@ def check_readable(cfg: DictConfig) -> None:
 
 def read_seed(cfg: DictConfig) -> int:
     """The seed of distillation."""
-    seed = cfg.seed
+    seed = cfg.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise LabError(f"seed={seed!r} must be a whole number, 0 or more")
     return seed

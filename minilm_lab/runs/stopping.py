@@ -5,8 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 _asked = False
+#: The handler of SIGTERM that `listen` took the place of.
+_before: Any = None
 
 
 class Terminated(KeyboardInterrupt):
@@ -33,7 +36,16 @@ def takes_signals() -> bool:
 
 def listen() -> None:
     """From now on SIGTERM is only noted: see `asked`."""
-    signal.signal(signal.SIGTERM, _note)
+    global _before
+    _before = signal.signal(signal.SIGTERM, _note)
+
+
+def rest() -> None:
+    """A run is completed: SIGTERM means again what it meant before `listen`. What was noted stays noted."""
+    global _before
+    if _before is not None:
+        signal.signal(signal.SIGTERM, _before)
+        _before = None
 
 
 def asked() -> bool:

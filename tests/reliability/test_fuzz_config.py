@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from minilm_lab.commands import distill, finetune, pretrain
 from minilm_lab.commands.composing import compose_command
@@ -92,7 +93,10 @@ def test_any_value_of_any_setting(planned: tuple[str, dict[str, Any]], count: Co
         config = OmegaConf.create(values)
         for name, value, how in changes:
             parent, _, last = name.rpartition(".")
-            node = OmegaConf.select(config, parent) if parent else config
+            try:
+                node = OmegaConf.select(config, parent) if parent else config
+            except OmegaConfBaseException:  # another change has put a list there
+                continue
             if not isinstance(node, DictConfig):
                 continue
             try:
