@@ -21,7 +21,7 @@ timing_laptop := laptop
 timing_gpu    := paper
 timing_paper  := paper
 TIMING = $(if $(SCALE),$(or $(timing_$(SCALE)),$(error SCALE=$(SCALE): choose demo, laptop, gpu or paper)),laptop)
-ABLATIONS := $(patsubst experiments/%/table.yaml,%,$(wildcard experiments/v2_*/table.yaml)) ablation
+ABLATIONS := $(patsubst experiments/%/table.yaml,%,$(wildcard experiments/v2_*/table.yaml)) ablation last_layer
 launcher_local  := hydra/launcher=basic
 launcher_joblib := hydra/launcher=joblib
 launcher_slurm  := hydra/launcher=submitit_slurm
@@ -73,7 +73,7 @@ table12: $(READY)
 
 tables: $(TABLES) table4 table12 ## Every table of the MiniLM paper (make -k tables goes on after one that fails)
 
-ablations: $(ABLATIONS) ## Every table of MiniLMv2, and the grid of layer, relations and depth
+ablations: $(ABLATIONS) ## Every table of MiniLMv2, and the grids of layer, relations, depth and method
 
 report: $(READY) ## One HTML page of every table that there is
 	$(LAB) report $(ARGS)
