@@ -246,8 +246,8 @@ def _check(spec: TableSpec, file: Path) -> None:
                 raise LabError(f"{file}: {where}: no such column.{nearest(column, columns)}")
             cells.with_paper(table.Cell(), number, where)
     check_choices(spec.choose, f"{file}: choose")
-    for column in every:
-        check_choices(column.choose or {}, f"{file}: columns.{column.key}.choose")
+    for each in every:
+        check_choices(each.choose or {}, f"{file}: columns.{each.key}.choose")
     for scale, here in spec.at.items():
         check_choices(here.choose or {}, f"{file}: at.{scale}.choose")
         for key in here.rows:
