@@ -144,7 +144,7 @@ def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: st
         parent = where.rpartition(".")[0]
         hint = nearest(path[-1], known)
         return LabError(f"{where}: no such setting.{hint} {parent} has: {', '.join(sorted(known))}")
-    return LabError(f"{where}={_value_at(values, path)!r}: {_first_line(error)}")
+    return LabError(f"{where}={_short(repr(_value_at(values, path)))}: {_short(_first_line(error))}")
 
 
 def _value_at(values: Any, path: Sequence[str]) -> Any:
@@ -154,6 +154,10 @@ def _value_at(values: Any, path: Sequence[str]) -> Any:
         except (KeyError, IndexError, TypeError, ValueError):
             break
     return values
+
+
+def _short(text: str, most: int = 500) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _first_line(error: BaseException) -> str:

@@ -43,6 +43,7 @@ OF_THE_SYSTEM = {
     errno.EROFS: _MOUNT,
     errno.EIO: _MOUNT,
     errno.ESTALE: _MOUNT,
+    errno.ENAMETOOLONG: "Give a shorter name",
     errno.EACCES: "Give yourself the right to it (ls -l), or point paths.runs and paths.cache elsewhere,",
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
     errno.ENFILE: "Raise the limit of open files (ulimit -n)",

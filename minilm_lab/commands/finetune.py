@@ -19,6 +19,7 @@ from minilm_lab.models import sources
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.saving import add_score
 from minilm_lab.models.teacher import Teacher
+from minilm_lab.paths import is_there
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.tasks.base import Splits, Task
@@ -126,7 +127,7 @@ def _check_length(task: Task, model: PretrainedConfig, name: str) -> None:
 
 def _elsewhere(source: str) -> tuple[str, dict[str, Any]]:
     folder = Path(source).expanduser()
-    if folder.exists() or source.startswith((".", "/", "~")):
+    if is_there(folder) or source.startswith((".", "/", "~")):
         sources.check_folder(folder, "source")
         return str(folder), {"folder": sources.folder_checksum(folder)}
     sources.load_config(source, None, "source")

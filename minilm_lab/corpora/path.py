@@ -15,6 +15,7 @@ from minilm_lab.corpora.corpus import Corpus, Packing
 from minilm_lab.corpora.files import SUFFIXES, checked_checksums, file_documents
 from minilm_lab.corpora.huggingface import data_checksums, texts
 from minilm_lab.errors import LabError
+from minilm_lab.paths import is_there
 
 
 @dataclass
@@ -68,7 +69,7 @@ class PathCorpus(Corpus):
 
     def _location(self) -> Path:
         location = Path(self.path).expanduser()
-        if not location.exists():
+        if not is_there(location):
             raise LabError(
                 f"corpus.path={self.path} does not exist; give a text file or a folder of text files."
             )

@@ -23,6 +23,7 @@ from transformers import (
 
 from minilm_lab import hub_access
 from minilm_lab.errors import LabError
+from minilm_lab.paths import is_there
 
 WEIGHTS = (
     "model.safetensors",
@@ -42,7 +43,7 @@ DECIDING = {
 
 def check_folder(folder: Path, what: str) -> Path:
     """Return `folder` if it holds a config, weights and a tokenizer; LabError naming what is missing."""
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise LabError(f"{what}: {folder} is not a folder; give a folder that save_pretrained wrote")
     for needed, names in (
         ("config.json", ("config.json",)),
@@ -146,7 +147,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 
 
 def _load(loader: Any, where: str, revision: str | None, what: str, **settings: Any) -> Any:
-    local = Path(where).is_dir()
+    local = is_there(Path(where)) and Path(where).is_dir()
     try:
         # Without an answer from the hub, what was downloaded before is used, at once.
         cached = not local and (hub_access.offline() or not hub_access.answers(where, "model"))

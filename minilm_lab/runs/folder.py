@@ -151,7 +151,6 @@ def execute(
             if folder.result() is None:  # not finished by a process that we waited for
                 stopping.check()  # SIGTERM came too late to stop the run before: this one is not begun
                 _work(folder, what, how, work)
-                stopping.rest()
     _close(folder)
     done = folder.result()
     assert done is not None

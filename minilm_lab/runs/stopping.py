@@ -5,11 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Any
 
 _asked = False
-#: The handler of SIGTERM that `listen` took the place of.
-_before: Any = None
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,16 +33,7 @@ def takes_signals() -> bool:
 
 def listen() -> None:
     """From now on SIGTERM is only noted: see `asked`."""
-    global _before
-    _before = signal.signal(signal.SIGTERM, _note)
-
-
-def rest() -> None:
-    """A run is completed: SIGTERM means again what it meant before `listen`. What was noted stays noted."""
-    global _before
-    if _before is not None:
-        signal.signal(signal.SIGTERM, _before)
-        _before = None
+    signal.signal(signal.SIGTERM, _note)
 
 
 def asked() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.paths import is_there
 from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.columns import texts
 
@@ -104,6 +105,8 @@ def _rows(articles: Any) -> Iterator[dict[str, Any]]:
 def _squad_file(path: str, split: str, hub: str | None) -> Path | None:
     """The file of SQuAD's format that holds `split`, if `path` is one or a folder of such files."""
     for place in (Path(path), *([Path(hub) / path] if hub else [])):
+        if not is_there(place):
+            continue
         if place.is_file() and place.suffix == ".json":
             return place
         if place.is_dir():

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 
 from minilm_lab import hub_access
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.paths import is_there
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ def open_data(
     Raises LabError when there is nothing to open.
     """
     key = key if key.endswith("_") else f"{key}."
-    place = next((p for p in (Path(path), *([Path(hub) / path] if hub else [])) if p.exists()), None)
+    places = (Path(path), *([Path(hub) / path] if hub else []))
+    place = next((p for p in places if is_there(p)), None)
     if place is None and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
         raise LabError(f"{key}path={path}: no such folder or file.")
     if place is not None and place.is_file() and place.suffix not in BUILDERS:

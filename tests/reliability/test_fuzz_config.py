@@ -149,3 +149,18 @@ def test_any_words_on_the_command_line(planned: tuple[str, dict[str, Any]], coun
             assert str(error).strip()
 
     try_it()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["corpus.path=LONG"], ["teacher.path=LONG"], ["source=LONG"], ["source=/LONG"], ["task.path=LONG"], ["task.dev_path=LONG"],
+        ["task=span", "task.path=LONG"], ["task=span", "task.path=LONG.json"], ["paths.runs=LONG", "paths.cache=/LONG"],
+    ],
+)  # fmt: skip
+def test_a_name_too_long_for_any_file(words: list[str], tiny: list[str], tiny_tune: list[str]) -> None:
+    """The system refuses to look for it, which is another error than not finding it."""
+    long = [word.replace("LONG", "a" * 300) for word in words]
+    with pytest.raises(LabError, match=words[-1].partition("=")[0].partition(".")[0]):
+        ready = finetune.plan(compose_command("finetune", [*tiny, *tiny_tune, *long]))
+        finetune.finetune(ready)

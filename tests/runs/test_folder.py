@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from minilm_lab.errors import LabError, told
-from minilm_lab.runs import environment
+from minilm_lab.runs import environment, stopping
 from minilm_lab.runs.folder import RunFolder, execute
 
 FORK = multiprocessing.get_context("fork")
@@ -90,6 +90,27 @@ def test_a_failed_run_says_why_and_is_tried_again(
     assert told(error).endswith(f"bad loss (log: {log})")
     assert execute(folder(tmp_path), WHAT, HOW, lambda _: {"loss": 1})["loss"] == 1
     assert status_of(tmp_path)["error"] is None and not log.exists()
+
+
+def test_sigterm_that_comes_too_late_for_a_run_stops_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "_asked", False)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def asked_at_the_end(_: RunFolder) -> dict[str, Any]:
+        stopping.listen()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"loss": 1}
+
+    try:
+        assert execute(folder(tmp_path), WHAT, HOW, asked_at_the_end)["loss"] == 1, "it is completed"
+        assert execute(folder(tmp_path), WHAT, HOW, forbidden)["loss"] == 1, "and may be asked for again"
+        with pytest.raises(stopping.Terminated):
+            execute(folder(tmp_path / "other"), WHAT, HOW, forbidden)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (folder(tmp_path / "other").path / "status.json").exists()
 
 
 def test_an_interrupted_run_is_not_completed(tmp_path: Path) -> None:
