@@ -140,6 +140,8 @@ def _main(
             os.environ[name] = value
     # A shell without job control starts what it puts in the background deaf to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A process of the server's starts others by the server too; one from a shell forks them.
+    multiprocessing.set_start_method("fork", force=True)
     os.chdir(cwd)
     sys.argv = ["minilm-lab", *words]
     if before is not None:
