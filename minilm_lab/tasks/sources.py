@@ -89,13 +89,23 @@ def _unreadable(place: Path, where: str, error: BaseException) -> LabError:
     """What is wrong with local files that could not be read, as far as one can see."""
     files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.suffix in BUILDERS)
     for file in files:
-        if file.suffix != ".parquet" and _lines(file, 2) < (2 if file.suffix in (".csv", ".tsv") else 1):
+        if (
+            file.suffix != ".parquet"
+            and _is_text(file)
+            and _lines(file, 2) < (2 if file.suffix in (".csv", ".tsv") else 1)
+        ):
             return LabError(f"{where}: {file.name} has no examples.")
     reason = _first_line(error.__cause__ or error)
     hint = ""
     if re.search(r"truncated converting|[Cc]ould not convert|Couldn't cast|changed from", reason):
         hint = " A column holds other kinds of values in one place than in another: write them alike (1.0 among 0.5)."
     return LabError(f"{where}: cannot be read: {reason[:500]}{hint}")
+
+
+def _is_text(file: Path) -> bool:
+    with file.open("rb") as stream:
+        start = stream.read(1 << 16)
+    return b"\0" not in start and start.decode(errors="ignore").encode() == start
 
 
 def _lines(file: Path, most: int) -> int:

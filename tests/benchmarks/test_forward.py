@@ -50,16 +50,16 @@ def test_parameters_are_the_papers_to_the_printed_digit(shape: str) -> None:
 
 def test_the_configs_have_the_papers_numbers() -> None:
     cfg = compose_command("speed", [])
-    assert list(cfg.timing.models) == list(PAPER) == list(cfg.paper)
+    assert list(cfg.timing.models) == list(PAPER) == list(cfg.timing.paper)
     for shape, (embeddings, transformer) in PAPER.items():
-        assert (str(cfg.paper[shape].embeddings), str(cfg.paper[shape].transformer)) == (
+        assert (str(cfg.timing.paper[shape].embeddings), str(cfg.timing.paper[shape].transformer)) == (
             embeddings,
             transformer,
         )
     seconds = [93.1, 46.9, 34.8, 17.7, 12.0, 9.2]
     for shape, taken in zip(PAPER, seconds, strict=True):
         # Printed from unrounded seconds: a digit may be off by one.
-        assert cfg.paper[shape].speedup == pytest.approx(93.1 / taken, abs=0.06)
+        assert cfg.timing.paper[shape].speedup == pytest.approx(93.1 / taken, abs=0.06)
     for name in ("laptop", "paper", "smoke"):
         assert Timing(
             **{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +39,15 @@ TEXT = [" ".join(WORDS[i:] + WORDS[:i]) + ", isn't it?" for i in range(len(WORDS
 
 def wordpiece() -> PreTrainedTokenizerFast:
     """A tokenizer of BERT's kind: [CLS] … [SEP], lower case."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    # Written down: the library's trainer for word pieces gives another vocabulary in every process.
+    letters = string.ascii_lowercase + string.digits + ",.?!'-"
+    halves = [piece for word in sorted(set(WORDS)) for piece in (word[:2], f"##{word[2:]}") if len(word) > 4]
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *halves, *sorted(set(WORDS))]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(TEXT, trainer)
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
