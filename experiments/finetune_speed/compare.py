@@ -2,8 +2,8 @@
 
 Both start from the same folder (3 layers, hidden size 384, random weights) and the same examples, and do the same
 work: tokenise (the lab too, each time: its cache of tokens is empty in every turn), load, train with AdamW at batch
-32 and linear warm-up and decay, score the dev set at the end. The Trainer pads each batch to its longest text
-(DataCollatorWithPadding), as its own examples recommend.
+32 and linear warm-up and decay, score the dev set at the end. Every round has its own seed. The Trainer pads each
+batch to its longest text (DataCollatorWithPadding), as its own examples recommend.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def student(folder: Path, cache: Path) -> Path:
     return folder
 
 
-def words(args: argparse.Namespace, model: Path, scratch: Path) -> list[str]:
+def words(args: argparse.Namespace, model: Path, scratch: Path, seed: int) -> list[str]:
     """The lab's fine-tuning as overrides; runs and caches lie in `scratch`."""
     return [
         "task=sst2",
@@ -68,6 +68,7 @@ def words(args: argparse.Namespace, model: Path, scratch: Path) -> list[str]:
         f"tune.warmup={WARMUP}",
         f"tune.batch_size={BATCH}",
         "scale.epochs=1",
+        f"tune.seed={seed}",
         f"impl.precision={args.precision}",
         f"impl.threads={args.threads}",
         "logger=none",
@@ -100,9 +101,10 @@ class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
         return {key: cells[row] for key, cells in self.encoded.items()} | {"labels": self.labels[row]}
 
 
-def trainer(splits: Splits, model: Path, out: Path, precision: str) -> tuple[float, float]:
+def trainer(splits: Splits, model: Path, out: Path, precision: str, seed: int) -> tuple[float, float]:
     """Seconds, and accuracy on dev, of the Hugging Face Trainer."""
     began = time.perf_counter()
+    transformers.set_seed(seed)  # the head is made before the Trainer sets it
     tokenizer = AutoTokenizer.from_pretrained(model)
     train, dev = Rows(splits.train, tokenizer), Rows(splits.dev, tokenizer)
     steps = -(-len(train) // BATCH)
@@ -121,7 +123,7 @@ def trainer(splits: Splits, model: Path, out: Path, precision: str) -> tuple[flo
         logging_steps=10,
         report_to="none",
         disable_tqdm=True,
-        seed=0,
+        seed=seed,
     )
     work = Trainer(
         model=AutoModelForSequenceClassification.from_pretrained(model, num_labels=2),
@@ -158,11 +160,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = student(folder / "student", Path(args.cache))
-        composed = compose_command("finetune", words(args, model, folder))
+        composed = compose_command("finetune", words(args, model, folder, 0))
         splits = config.build(composed.task, "task").load(args.hub, Path(args.cache))
         sides: dict[str, Callable[[int], tuple[float, float]]] = {
-            "lab": lambda n: lab(words(args, model, folder / f"lab-{n}")),
-            "trainer": lambda n: trainer(splits, model, folder / f"trainer-{n}", args.precision),
+            "lab": lambda n: lab(words(args, model, folder / f"lab-{n}", n)),
+            "trainer": lambda n: trainer(splits, model, folder / f"trainer-{n}", args.precision, n),
         }
         for turn in range(args.rounds):
             # Who begins alternates, so that neither always meets a warm or a hot machine.

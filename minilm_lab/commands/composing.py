@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def _check_choice(word: str) -> None:
         return
     wrong = [one for one in (value if isinstance(value, list) else [value]) if not isinstance(one, str)]
     if wrong and wrong != [None] and not isinstance(value, Sweep):
-        options = sorted(file.stem for file in (conf_folder() / found[1]).glob("[!_]*.yaml"))
+        options = [file.stem for file in (conf_folder() / found[1]).glob("*.yaml")]
         raise LabError(f"{word}: {_options(found[1], options)}; choose one by its name")
 
 
@@ -105,7 +105,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str
     if isinstance(error, MissingConfigException) and error.options is not None:
         missing = str(error.missing_cfg_file).split("/")
         group, option = "/".join(missing[:-1]), missing[-1]
-        return f"{group}={option}: no such option.{nearest(option, error.options)} {_options(group, error.options)}"
+        options = _public(error.options)
+        return f"{group}={option}: no such option.{nearest(option, options)} {_options(group, options)}"
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(found.group(1), command, overrides)
@@ -115,7 +116,30 @@ def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str
 
 
 def _options(group: str, options: Sequence[str]) -> str:
-    return f"conf/{group} has: {', '.join(sorted(options))}"
+    return f"conf/{group} has: {', '.join(_public(options))}"
+
+
+def _public(options: Sequence[str]) -> list[str]:
+    """Without the files that only others build on, such as conf/task/_glue.yaml."""
+    return sorted(name for name in options if not name.startswith("_"))
+
+
+def _groups(choices: Mapping[str, str | None]) -> str:
+    """What `--help` says: the groups that this command reads and their options, the chosen one in brackets.
+
+    `${groups:${hydra.runtime.choices}}` in conf/base.yaml. Hydra's own list has every group of every command.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    lines = []
+    for group, chosen in sorted(choices.items()):
+        if re.fullmatch(r"[a-z_]+", group):  # not hydra/launcher, nor objective@objective.terms.minilm
+            options = _public(loader.get_group_options(group))
+            named = (f"[{name}]" if name == chosen else name for name in options)
+            lines.append(f"{group}: {', '.join(named)}")
+    return "\n".join(lines)
+
+
+OmegaConf.register_new_resolver("groups", _groups, replace=True)
 
 
 def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:

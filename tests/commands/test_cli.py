@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from lab import Lab
 from omegaconf import OmegaConf
 
 from minilm_lab.commands.cli import COMMANDS
-from minilm_lab.commands.composing import conf_folder
+from minilm_lab.commands.composing import compose_command, conf_folder
 
 
 def test_the_module_and_the_console_script_are_one_command() -> None:
@@ -31,14 +32,28 @@ def test_the_module_and_the_console_script_are_one_command() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_groups_and_their_options(lab: Lab, command: str) -> None:
+def test_help_shows_the_groups_that_a_command_reads(lab: Lab, command: str) -> None:
     finished = lab.run(command, "--help")
     assert finished.code == 0, finished.err
-    groups = dict(line.split(": ", 1) for line in finished.out.splitlines() if line.count(": ") == 1)
-    for group in ("student", "objective", "teacher"):
-        options = {file.stem for file in (conf_folder() / group).glob("*.yaml")}
-        assert set(groups[group].split(", ")) == options
+    title, _, rest = finished.out.partition("Groups of this command")[2].partition("\n")
+    assert "brackets" in title
+    shown = dict(line.split(": ", 1) for line in rest.partition("\n\n")[0].splitlines())
+    composed = compose_command(command, [])
+    read = {folder.name for folder in conf_folder().iterdir() if folder.name in composed}
+    if command == "export":
+        read.remove("timing")  # its own keys, not the group
+    assert set(shown) - {"experiment"} == read - {"experiment"}
+    for group, line in shown.items():
+        options = {file.stem for file in (conf_folder() / group).glob("[!_]*.yaml")}
+        assert set(re.sub(r"[\[\]]", "", line).split(", ")) == options
+        assert line.count("[") == (group != "experiment")
     assert "Multirun" in finished.out
+
+
+def test_help_marks_what_was_chosen(lab: Lab) -> None:
+    finished = lab.run("finetune", "task=sst2", "objective=[minilm,mlm]", "--help")
+    assert finished.code == 0, finished.err
+    assert "[sst2]" in finished.out and "[sum]" in finished.out and "_glue" not in finished.out
 
 
 def test_the_composed_config(lab: Lab) -> None:
