@@ -36,7 +36,8 @@ def matching(records: Iterable[Record], where: Sequence[str], experiment: str | 
 
     Args:
         records: the runs to choose from.
-        where: conditions such as ``"student.layers:3"`` or ``"student.layers=3"``; a list is written ``qq.kk.vv`` or ``[qq,kk,vv]``.
+        where: conditions such as ``"student.layers:3"`` or ``"student.layers=3"``; a list is
+            written ``qq.kk.vv`` or ``[qq,kk,vv]``.
         experiment: keep the runs that were made for this experiment.
 
     Raises:

@@ -29,6 +29,7 @@ LONG = (
     "paper",
     "paper_unverified",
     "paper_source",
+    "setting",
 )
 
 
@@ -137,6 +138,7 @@ def long_rows(table: Table) -> list[list[Any]]:
                     cell.paper,
                     cell.paper_unverified,
                     cell.paper_source,
+                    cell.setting,
                     *(_coordinate(row.coordinates.get(axis), numeric[axis]) for axis in axes),
                 ]
             )

@@ -58,8 +58,9 @@ def loader(
 
     A global batch has ``batch_size * world_size * accumulate`` examples and is one optimizer step: it comes as
     `accumulate` batches one after the other, of which each rank gets a share. A share is every n-th example,
-    so that all see similar lengths. What a step sees does not depend on how it is shared out. Batches are those of `collate`. The loader has no length and needs no other
-    sampler: with Lightning, pass ``use_distributed_sampler=False``.
+    so that all see similar lengths. What a step sees does not depend on how it is shared out. Batches are
+    those of `collate`. The loader has no length and needs no other sampler: with Lightning, pass
+    ``use_distributed_sampler=False``.
     """
     global_size = batch_size * world_size * accumulate
     if len(features) < global_size:

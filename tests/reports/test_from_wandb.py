@@ -237,3 +237,10 @@ def test_a_table_is_one_run_with_the_papers_numbers(runs: Path, tmp_path: Path) 
 def test_cells_without_any_number_are_left_out() -> None:
     table = Table("t", [Row("a", "A"), Row("b", "B")], [Column("x", "X")], {"a": {"x": cells.Cell([1.0])}})
     assert [line[:4] for line in long_rows(table)] == [["a", "A", False, "x"]]
+
+
+def test_a_cell_says_which_setting_was_chosen() -> None:
+    chosen = cells.Cell([1.0], setting="tune.lr=4e-4")
+    table = Table("t", [Row("a", "A")], [Column("x", "X")], {"a": {"x": chosen}})
+    (line,) = long_rows(table)
+    assert dict(zip(LONG, line, strict=True))["setting"] == "tune.lr=4e-4"
