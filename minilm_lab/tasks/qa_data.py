@@ -128,10 +128,11 @@ def questions(
 ) -> tuple[Examples, int]:
     """The examples of a split: texts (question, context), label, and gold: all right answers' texts.
 
-    The label is the first answer's first character and the one after its last. Returned too: how many answers are not where the data says. Questions with such an answer are dropped from training
-    (there is nothing right to learn) and kept for scores, which compare texts alone; with misaligned="fail"
-    they are an error. An unanswerable question has the label (−1, −1) and no gold, and is an error unless
-    `unanswerable`. setting: the one that holds the path, for messages.
+    The label is the first answer's first character and the one after its last. Returned too: how many answers
+    are not where the data says. Questions with such an answer are dropped from training (there is nothing right
+    to learn) and kept for scores, which compare texts alone; with misaligned="fail" they are an error. An
+    unanswerable question has the label (−1, −1) and no gold, and is an error unless `unanswerable`. setting: the
+    one that holds the path, for messages.
     """
     if not len(columns["question"]):
         raise LabError(f"{setting}: the split '{split}' has no questions.")
