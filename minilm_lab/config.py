@@ -144,7 +144,10 @@ def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: st
         parent = where.rpartition(".")[0]
         hint = nearest(path[-1], known)
         return LabError(f"{where}: no such setting.{hint} {parent} has: {', '.join(sorted(known))}")
-    return LabError(f"{where}={_short(repr(_value_at(values, path)))}: {_short(_first_line(error))}")
+    value = _value_at(values, path)
+    if isinstance(value, (str, int, float)) and "is not a ListConfig" in str(error):
+        return LabError(f"{where}={_short(str(value))}: a list is wanted; write '{where}=[{_short(str(value))}]'")
+    return LabError(f"{where}={_short(repr(value))}: {_short(_first_line(error))}")
 
 
 def _value_at(values: Any, path: Sequence[str]) -> Any:
