@@ -112,6 +112,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str
         return _unknown_key(found.group(1), command, overrides)
     if found := re.search(r"(?:Key|in) '?([\w.]+)'? is not in struct", text):
         return _unknown_key(found.group(1), command, overrides)
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        return f"{text.splitlines()[0]}: {str(error.__cause__).splitlines()[0]}"
     return text.splitlines()[0]
 
 
@@ -153,12 +155,12 @@ def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
     name = key.split("@")[0]
     parent, _, last = name.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
+    siblings = [k for k in siblings if k != "_target_"]
     if not parent:
         hint = nearest(name, {*groups, *siblings})
         return f"{name}: no such group or setting.{hint} Groups: {', '.join(groups)}"
     if siblings:
-        shown = ", ".join(s for s in siblings if s != "_target_")
-        return f"{name}: no such setting.{nearest(last, siblings)} {parent} has: {shown}"
+        return f"{name}: no such setting.{nearest(last, siblings)} {parent} has: {', '.join(siblings)}"
     return f"{name}: no such setting.{nearest(name, keys)}"
 
 

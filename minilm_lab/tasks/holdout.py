@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from minilm_lab.errors import LabError
@@ -30,11 +31,35 @@ def first(examples: Examples, count: int, setting: str) -> Examples:
     return take(examples, sorted(order[:count]))
 
 
-def hold_out(examples: Examples, share: float) -> tuple[Examples, Examples]:
-    """(the rest, the examples whose position is below `share`): copies of a text are on one side."""
-    held = [position(texts) < share for texts in examples.texts]
+def hold_out(
+    examples: Examples,
+    share: float,
+    setting: str,
+    whole: Callable[[tuple[str, str | None]], str] | None = None,
+) -> tuple[Examples, Examples]:
+    """(the rest, the examples whose position is below `share`): copies of a text are on one side.
+
+    whole: what of the two texts decides, so that all examples that share it are on one side; None = both.
+    Raises LabError, naming `setting`, when a side is empty.
+    """
+    keys = [texts if whole is None else (whole(texts), None) for texts in examples.texts]
+    held = [position(key) < share for key in keys]
+    if all(held) or not any(held):
+        raise LabError(
+            f"{setting}={share} leaves {held.count(False)} training and {held.count(True)} dev examples."
+        )
     rows = range(len(examples))
     return take(examples, [r for r in rows if not held[r]]), take(examples, [r for r in rows if held[r]])
+
+
+def check_share(share: float | None, dev_path: str | None) -> None:
+    """Raise LabError where `task.dev_fraction` is no share, or dev has a place of its own as well."""
+    if share is None:
+        return
+    if not 0 < share < 1:
+        raise LabError(f"task.dev_fraction={share} must be between 0 and 1, or null.")
+    if dev_path is not None:
+        raise LabError(f"task.dev_fraction={share} and task.dev_path={dev_path}: give one of them.")
 
 
 def take(examples: Examples, rows: list[int]) -> Examples:

@@ -90,12 +90,7 @@ class HubTask(Task):
             raise LabError("task.extra_splits: the name 'dev' is taken; choose another.")
         if self.train_examples is not None and self.train_examples < 1:
             raise LabError(f"task.train_examples={self.train_examples} must be at least 1, or null for all.")
-        if self.dev_fraction is not None and not 0 < self.dev_fraction < 1:
-            raise LabError(f"task.dev_fraction={self.dev_fraction} must be between 0 and 1, or null.")
-        if self.dev_fraction is not None and self.dev_path is not None:
-            raise LabError(
-                f"task.dev_fraction={self.dev_fraction} and task.dev_path={self.dev_path}: give one of them."
-            )
+        holdout.check_share(self.dev_fraction, self.dev_path)
         if self.submission_labels not in submission.FORMATS:
             raise LabError(
                 f"task.submission_labels={self.submission_labels} must be one of: "
@@ -153,12 +148,8 @@ class HubTask(Task):
         notes: list[str] = []
         extra: dict[str, Examples] = {}
         if self.dev_fraction is not None:
-            train, dev = holdout.hold_out(train, self.dev_fraction)
+            train, dev = holdout.hold_out(train, self.dev_fraction, "task.dev_fraction")
             notes.append(f"dev: {self.dev_fraction:.0%} of train held out by hash")
-            if not len(train) or not len(dev):
-                raise LabError(
-                    f"task.dev_fraction={self.dev_fraction} leaves {len(train)} training and {len(dev)} dev examples."
-                )
         else:
             dev_source, dev_data, split = self._dev(source, hub, cache)
             if (str(dev_source), split) == (str(training), self.train_split):

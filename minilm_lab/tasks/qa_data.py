@@ -140,11 +140,8 @@ def questions(
     contexts = texts(columns["context"], "context", split)
     answers = [_answers(cell, split, setting) for cell in columns["answers"]]
     ids = [str(i) for i in columns["id"]] if "id" in columns else [f"{split}-{n}" for n in range(len(asked))]
-    double = [i for i, count in Counter(ids).items() if count > 1]
-    if double and not training:  # predictions are saved by id
-        raise LabError(
-            f"{setting}: {len(double)} ids of '{split}' are there more than once, such as {double[0]!r}."
-        )
+    if not training:
+        check_ids(ids, split, setting)
     without = sum(1 for given in answers if not given)
     if without and not unanswerable:
         raise LabError(
@@ -177,6 +174,15 @@ def questions(
         gold=[[text for text, _, _ in answers[n]] for n in kept],
     )
     return examples, len(astray)
+
+
+def check_ids(ids: Sequence[str], split: str, setting: str) -> None:
+    """Raise LabError where two questions have one id: predictions are saved by id."""
+    double = [i for i, count in Counter(ids).items() if count > 1]
+    if double:
+        raise LabError(
+            f"{setting}: {len(double)} ids of '{split}' are there more than once, such as {double[0]!r}."
+        )
 
 
 def _answers(cell: Any, split: str, setting: str) -> list[tuple[str, int, int]]:

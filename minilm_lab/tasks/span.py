@@ -16,7 +16,7 @@ from minilm_lab.errors import LabError, nearest
 from minilm_lab.tasks import holdout, qa_scores
 from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
 from minilm_lab.tasks.notes import data_note
-from minilm_lab.tasks.qa_data import questions, read_split
+from minilm_lab.tasks.qa_data import check_ids, questions, read_split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,6 +40,7 @@ class SpanTask(Task):
 
     kinds: ClassVar[tuple[str, ...]] = ("span",)
     elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path"}
+    later: ClassVar[frozenset[str]] = frozenset({"dev_fraction"})
 
     kind: str = "span"
     length: int = 384
@@ -52,6 +53,9 @@ class SpanTask(Task):
     #: The same for the split that scores are computed on; null = as for training.
     dev_path: str | None = None
     dev_config: str | None = None
+    #: Where there is no dev split: hold out the questions of this share of the training split's contexts, chosen by a
+    #: hash of the context.
+    dev_fraction: float | None = None
     #: Names of the splits to train on and to score on.
     train_split: str = "train"
     dev_split: str = "validation"
@@ -78,6 +82,7 @@ class SpanTask(Task):
             raise LabError(
                 f"task.misaligned={self.misaligned}: allowed are drop, fail.{nearest(self.misaligned, ('drop', 'fail'))}"
             )
+        holdout.check_share(self.dev_fraction, self.dev_path)
         for name in ("stride", "max_question", "max_answer", "n_best"):
             if getattr(self, name) < 1:
                 raise LabError(f"task.{name}={getattr(self, name)} must be 1 or more.")
@@ -127,26 +132,50 @@ class SpanTask(Task):
     def load(self, hub: str | None, cache: Path) -> Splits:
         """Read train and dev; see `Task.load`."""
         train, astray = self._read(self.path, self.config, self.train_split, "train_split", hub, cache)
-        if self.dev_path is None and Path(self.path).is_file():
-            raise LabError(
-                f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>."
+        counts = {"train": len(train) + astray}
+        notes = [f"{astray:,} training questions dropped: answer not in its context"] if astray else []
+        if self.dev_fraction is None:
+            dev = self._dev(hub, cache, notes)
+        else:
+            # By the context: a paragraph whose other questions were trained on is an easier one.
+            train, dev = holdout.hold_out(
+                train, self.dev_fraction, "task.dev_fraction", lambda texts: str(texts[1])
             )
-        dev_config = self.dev_config or (self.config if self.dev_path is None else None)
-        of_dev = "task.path" if self.dev_path is None else "task.dev_path"
-        dev, dev_astray = self._read(
-            self.dev_path or self.path, dev_config, self.dev_split, "dev_split", hub, cache, of_dev
-        )
-        notes = []
-        if astray:
-            notes.append(f"{astray:,} training questions dropped: answer not in its context")
-        if dev_astray:
-            notes.append(f"{dev_astray:,} dev questions with an answer not in its context (kept)")
-        counts = {"train": len(train) + astray, "dev": len(dev)}
+            check_ids(dev.ids, self.train_split, "task.path")
+            counts["train"] -= len(dev)
+            notes.append(
+                f"dev: the questions of {self.dev_fraction:.0%} of train's contexts, held out by hash"
+            )
+        counts["dev"] = len(dev)
         if self.train_examples is not None:
             total = len(train)
             train = holdout.first(train, self.train_examples, "task.train_examples")
             notes.append(f"train: first {len(train):,} of {total:,} by hash")
         return Splits(train, dev, None, data_note(counts, self.official, 0, notes))
+
+    def _dev(self, hub: str | None, cache: Path, notes: list[str]) -> Examples:
+        """The split that scores are computed on; what is to be said of it is added to `notes`."""
+        if self.dev_path is None and Path(self.path).is_file():
+            raise LabError(
+                f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>, "
+                f"or hold out a share of its contexts with task.dev_fraction=0.1."
+            )
+        config = self.dev_config or (self.config if self.dev_path is None else None)
+        # A file is one split, whatever it is called.
+        same = (config, self.dev_split) == (self.config, self.train_split) or Path(self.path).is_file()
+        if same and self.dev_path in (None, self.path):
+            raise LabError(
+                f"dev is the training split (task.dev_path={self.dev_path}, task.dev_split={self.dev_split}): scores "
+                f"on it would say nothing. Name another, or hold out a share of its contexts with "
+                f"task.dev_fraction=0.1."
+            )
+        setting = "task.path" if self.dev_path is None else "task.dev_path"
+        dev, astray = self._read(
+            self.dev_path or self.path, config, self.dev_split, "dev_split", hub, cache, setting
+        )
+        if astray:
+            notes.append(f"{astray:,} dev questions with an answer not in its context (kept)")
+        return dev
 
     def _read(
         self,

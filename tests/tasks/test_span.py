@@ -36,9 +36,9 @@ def cache(tmp_path):
 
 
 def both(tmp_path, rows, **fields):
-    """A task that trains and scores on the same rows."""
-    path = write_jsonl(tmp_path / "data" / "rows.jsonl", rows)
-    return SpanTask(path=path, dev_path=path, **fields)
+    """A task that trains on a file with these rows and scores on another one."""
+    paths = [write_jsonl(tmp_path / "data" / name, rows) for name in ("rows.jsonl", "dev.jsonl")]
+    return SpanTask(path=paths[0], dev_path=paths[1], **fields)
 
 
 def test_squad_json_and_every_layout_of_the_hub_give_the_same(tmp_path, cache):
@@ -147,7 +147,23 @@ def test_data_that_does_not_fit(tmp_path, cache):
     refused("'train' has no questions", path=str(empty), dev_path=file)
     refused("no such folder", path=str(tmp_path / "nowhere"))
     few = write_jsonl(tmp_path / "e.jsonl", [row(n) for n in range(3)])
-    refused("task.train_examples=9 is more than the 3", path=few, dev_path=few, train_examples=9)
+    refused("task.train_examples=9 is more than the 3", path=few, dev_path=file, train_examples=9)
+    refused("is the training split .*: scores on it would say nothing", path=few, dev_path=few)
+    refused("is the training split", path=str(tmp_path / "a"), dev_split="train")
+    refused("leaves 3 training and 0 dev|leaves 0 training and 3 dev", path=few, dev_fraction=0.5)
+
+
+def test_a_share_of_the_contexts_is_held_out(tmp_path, cache):
+    rows = [row(n, context=f"The cat sat on mat {n % 20}.") for n in range(100)]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    splits = SpanTask(path=path, dev_fraction=0.3).load(None, cache)
+    assert sorted(splits.train.ids + splits.dev.ids) == sorted(r["id"] for r in rows)
+    assert 0 < len(splits.dev) == 5 * len({context for _, context in splits.dev.texts}) < 50
+    assert {c for _, c in splits.train.texts}.isdisjoint(c for _, c in splits.dev.texts)
+    assert splits.data_note == "dev: the questions of 30% of train's contexts, held out by hash"
+    write_jsonl(tmp_path / "rows.jsonl", [r | {"id": "a"} for r in rows])
+    with pytest.raises(LabError, match="ids of 'train' are there more than once, such as 'a'"):
+        SpanTask(path=path, dev_fraction=0.3).load(None, tmp_path / "other")
 
 
 def test_a_data_set_that_is_a_program(cache, monkeypatch):
@@ -185,6 +201,8 @@ def test_fewer_training_questions_and_the_note(tmp_path, cache):
         ({"score": "exact"}, "task.score=exact is not among"),
         ({"kind": "regression"}, "task.kind=regression is unknown; there are: span"),
         ({"train_examples": 0}, "task.train_examples=0"),
+        ({"dev_fraction": 1.0}, "task.dev_fraction=1.0 must be between 0 and 1"),
+        ({"dev_fraction": 0.1, "dev_path": "y"}, "task.dev_fraction=0.1 and task.dev_path=y: give one"),
         ({"official": {"test": 3}}, "task.official: 'test'"),
     ],
 )
