@@ -36,7 +36,7 @@ def score(given: list[str], group: int) -> tuple[float, float]:
 def main() -> None:
     """Fine-tune in turns and write every score."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", default="0,1,2,3", help="with commas between")
     parser.add_argument("--out", default="buckets.json", help="where the figures go")
     parser.add_argument(
         "overrides", nargs="*", default=["task=sst2", "source=teacher"], help="of minilm-lab finetune"
@@ -45,7 +45,7 @@ def main() -> None:
     scores: dict[str, list[float]] = {name: [] for name in GROUPS}
     seconds: dict[str, list[float]] = {name: [] for name in GROUPS}
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(args.seeds):
+        for seed in args.seeds.split(","):
             for name, group in GROUPS.items():
                 own = [
                     f"tune.seed={seed}",
@@ -60,6 +60,7 @@ def main() -> None:
     differences = [a - b for a, b in zip(scores["bucketed"], scores["random"], strict=True)]
     found = {
         "overrides": args.overrides,
+        "seeds": args.seeds,
         "difference": round(statistics.mean(differences), 2),
         "standard_error": round(statistics.stdev(differences) / len(differences) ** 0.5, 2),
         "scores": scores,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import logging
 import os
@@ -88,7 +89,7 @@ def _run(command: str, rest: list[str]) -> None:
         if {"-m", "--multirun"} & set(rest):
             _multirun(command, module.run)
         else:
-            _hydra(command, module.run)()
+            _single(command, module.run)
     except LabError as error:
         _fail(str(error))
     except composing.COMPOSITION_ERRORS as error:
@@ -111,6 +112,22 @@ def _run(command: str, rest: list[str]) -> None:
         _fail(f"{error}; start the same command again and it goes on from the last checkpoint", code=143)
     except KeyboardInterrupt:
         _fail("interrupted; start the same command again and it goes on from the last checkpoint", code=130)
+
+
+def _single(command: str, run: Callable[[Any], Any]) -> None:
+    """One job; what is wrong is told by our own message, not after Hydra's list of all overrides."""
+    wrong: list[LabError] = []
+
+    @functools.wraps(run)
+    def job(cfg: Any) -> Any:
+        try:
+            return run(cfg)
+        except LabError as error:
+            wrong.append(error)
+
+    _hydra(command, job)()
+    if wrong:
+        raise wrong[0]
 
 
 def _multirun(command: str, run: Callable[[Any], Any]) -> None:

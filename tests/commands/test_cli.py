@@ -122,6 +122,13 @@ def test_a_multirun_killed_and_started_again_redoes_nothing(
     assert results(runs) == after
 
 
+def test_what_is_wrong_is_one_line(lab: Lab, tiny: list[str]) -> None:
+    finished = lab.run("distill", *tiny, "teacher.layer=99")
+    assert finished.code == 1
+    (line,) = finished.err.splitlines()
+    assert line.startswith("minilm-lab: teacher.layer=99 is outside 1..4")
+
+
 def test_a_job_of_a_multirun_that_fails_ends_it_with_exit_code_1(lab: Lab, tiny: list[str]) -> None:
     finished = lab.run("distill", "-m", *tiny, "teacher.layer=99,4")
     assert finished.code == 1
