@@ -146,9 +146,8 @@ def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: st
         return LabError(f"{where}: no such setting.{hint} {parent} has: {', '.join(sorted(known))}")
     value = _value_at(values, path)
     if isinstance(value, (str, int, float)) and "is not a ListConfig" in str(error):
-        return LabError(
-            f"{where}={_short(str(value))}: a list is wanted; write '{where}=[{_short(str(value))}]'"
-        )
+        said = _short(str(value))
+        return LabError(f"{where}={said}: a list is wanted; write '{where}=[{said}]'")
     return LabError(f"{where}={_short(repr(value))}: {_short(_first_line(error))}")
 
 

@@ -7,30 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
-import torch
-import transformers
+from compare import lab
 
-from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
-from minilm_lab.runs.environment import commit
+from minilm_lab.runs.environment import describe
 from minilm_lab.tasks import batching
 
 GROUPS = {"bucketed": batching.BATCHES_PER_GROUP, "random": 1}
-
-
-def score(given: list[str], group: int) -> tuple[float, float]:
-    """Score on dev and seconds of one fine-tuning whose examples are sorted within `group` batches."""
-    ready = plan(compose_command("finetune", given))
-    batching.BATCHES_PER_GROUP = group
-    began = time.perf_counter()
-    record = finetune(ready)
-    return float(record["score"]["value"]), time.perf_counter() - began
 
 
 def main() -> None:
@@ -42,10 +28,13 @@ def main() -> None:
         "overrides", nargs="*", default=["task=sst2", "source=teacher"], help="of minilm-lab finetune"
     )
     args = parser.parse_args()
+    seeds = args.seeds.split(",")
+    if len(seeds) < 2:
+        parser.error("--seeds: give two or more, their spread is the standard error")
     scores: dict[str, list[float]] = {name: [] for name in GROUPS}
     seconds: dict[str, list[float]] = {name: [] for name in GROUPS}
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in args.seeds.split(","):
+        for seed in seeds:
             for name, group in GROUPS.items():
                 own = [
                     f"tune.seed={seed}",
@@ -53,7 +42,8 @@ def main() -> None:
                     f"paths.runs={scratch}/{name}",
                     f"paths.cache={scratch}/cache",
                 ]
-                got, took = score([*args.overrides, *own], group)
+                batching.BATCHES_PER_GROUP = group
+                took, got = lab([*args.overrides, *own])
                 scores[name].append(round(got, 2))
                 seconds[name].append(round(took, 1))
                 print(f"seed {seed}, {name}: {got:.1f} in {took:.0f} s", flush=True)
@@ -65,9 +55,7 @@ def main() -> None:
         "standard_error": round(statistics.stdev(differences) / len(differences) ** 0.5, 2),
         "scores": scores,
         "seconds": seconds,
-        "commit": commit(),
-        "device": platform.machine(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        **describe(),
     }
     Path(args.out).write_text(json.dumps(found, indent=2) + "\n")
     print(f"bucketed − random: {found['difference']} ± {found['standard_error']} points")

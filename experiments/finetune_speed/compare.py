@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -35,7 +34,7 @@ from minilm_lab import config
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.finetune import finetune, plan
 from minilm_lab.registry import embedded_model
-from minilm_lab.runs.environment import commit
+from minilm_lab.runs.environment import describe
 from minilm_lab.tasks.base import Examples, Splits
 
 BATCH, LENGTH, LR, WARMUP = 32, 128, 1e-4, 0.1
@@ -79,11 +78,11 @@ def words(args: argparse.Namespace, model: Path, scratch: Path, seed: int) -> li
 
 
 def lab(given: list[str]) -> tuple[float, float]:
-    """Seconds, and accuracy on dev. Reading the data is not counted."""
+    """Seconds, and the task's score on dev (accuracy for SST-2). Reading the data is not counted."""
     ready = plan(compose_command("finetune", given))
     began = time.perf_counter()
     record = finetune(ready)
-    return time.perf_counter() - began, record["scores"]["accuracy"]
+    return time.perf_counter() - began, float(record["score"]["value"])
 
 
 class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -180,15 +179,13 @@ def main() -> None:
         "ratio": round(ratio, 3),
         "ratio_of_each_round": [round(r, 3) for r in ratios],
         "note": args.note,
-        "commit": commit(),
         "seconds": seconds,
         "accuracy": accuracy,
         "examples": args.examples,
         "precision": args.precision,
         "threads": args.threads,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-    }  # fmt: skip
+        **describe(),
+    }
     print(
         f"the Trainer takes {ratio:.2f} x the lab's time (median of {args.rounds} rounds, "
         f"{min(ratios):.2f} to {max(ratios):.2f})"

@@ -154,8 +154,8 @@ def _unknown_key(key: str, command: str, overrides: Sequence[str]) -> str:
     keys = sorted(_keys(OmegaConf.to_container(composed, resolve=False)))
     name = key.split("@")[0]
     parent, _, last = name.rpartition(".")
-    siblings = [k.rpartition(".")[2] for k in keys if k.rpartition(".")[0] == parent]
-    siblings = [k for k in siblings if k != "_target_"]
+    split = [k.rpartition(".") for k in keys]
+    siblings = [own for above, _, own in split if above == parent and own != "_target_"]
     if not parent:
         hint = nearest(name, {*groups, *siblings})
         return f"{name}: no such group or setting.{hint} Groups: {', '.join(groups)}"

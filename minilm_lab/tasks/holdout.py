@@ -34,19 +34,18 @@ def first(examples: Examples, count: int, setting: str) -> Examples:
 def hold_out(
     examples: Examples,
     share: float,
-    setting: str,
     whole: Callable[[tuple[str, str | None]], str] | None = None,
 ) -> tuple[Examples, Examples]:
     """(the rest, the examples whose position is below `share`): copies of a text are on one side.
 
     whole: what of the two texts decides, so that all examples that share it are on one side; None = both.
-    Raises LabError, naming `setting`, when a side is empty.
+    Raises LabError when a side is empty.
     """
     keys = [texts if whole is None else (whole(texts), None) for texts in examples.texts]
     held = [position(key) < share for key in keys]
     if all(held) or not any(held):
         raise LabError(
-            f"{setting}={share} leaves {held.count(False)} training and {held.count(True)} dev examples."
+            f"task.dev_fraction={share} leaves {held.count(False)} training and {held.count(True)} dev examples."
         )
     rows = range(len(examples))
     return take(examples, [r for r in rows if not held[r]]), take(examples, [r for r in rows if held[r]])

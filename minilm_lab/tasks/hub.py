@@ -148,7 +148,7 @@ class HubTask(Task):
         notes: list[str] = []
         extra: dict[str, Examples] = {}
         if self.dev_fraction is not None:
-            train, dev = holdout.hold_out(train, self.dev_fraction, "task.dev_fraction")
+            train, dev = holdout.hold_out(train, self.dev_fraction)
             notes.append(f"dev: {self.dev_fraction:.0%} of train held out by hash")
         else:
             dev_source, dev_data, split = self._dev(source, hub, cache)

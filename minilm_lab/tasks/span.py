@@ -138,9 +138,7 @@ class SpanTask(Task):
             dev = self._dev(hub, cache, notes)
         else:
             # By the context: a paragraph whose other questions were trained on is an easier one.
-            train, dev = holdout.hold_out(
-                train, self.dev_fraction, "task.dev_fraction", lambda texts: str(texts[1])
-            )
+            train, dev = holdout.hold_out(train, self.dev_fraction, lambda texts: str(texts[1]))
             check_ids(dev.ids, self.train_split, "task.path")
             counts["train"] -= len(dev)
             notes.append(
@@ -155,14 +153,15 @@ class SpanTask(Task):
 
     def _dev(self, hub: str | None, cache: Path, notes: list[str]) -> Examples:
         """The split that scores are computed on; what is to be said of it is added to `notes`."""
-        if self.dev_path is None and Path(self.path).is_file():
+        one_file = Path(self.path).is_file()
+        if self.dev_path is None and one_file:
             raise LabError(
                 f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>, "
                 f"or hold out a share of its contexts with task.dev_fraction=0.1."
             )
         config = self.dev_config or (self.config if self.dev_path is None else None)
         # A file is one split, whatever it is called.
-        same = (config, self.dev_split) == (self.config, self.train_split) or Path(self.path).is_file()
+        same = (config, self.dev_split) == (self.config, self.train_split) or one_file
         if same and self.dev_path in (None, self.path):
             raise LabError(
                 f"dev is the training split (task.dev_path={self.dev_path}, task.dev_split={self.dev_split}): scores "

@@ -41,11 +41,11 @@ def test_more_than_there_are():
 
 def test_copies_of_a_text_are_on_one_side():
     numbers = [n % 150 for n in range(600)]
-    rest, held = hold_out(make(numbers), 0.2, "x")
+    rest, held = hold_out(make(numbers), 0.2)
     assert sorted(rest.labels + held.labels) == sorted(numbers)
     assert set(rest.labels).isdisjoint(held.labels)
     assert 0.1 < len(held) / 600 < 0.3
-    again = hold_out(make(range(150)), 0.2, "x")[1]
+    again = hold_out(make(range(150)), 0.2)[1]
     assert set(again.labels) == set(held.labels)
 
 
@@ -53,11 +53,11 @@ def test_all_that_shares_a_text_is_on_one_side():
     questions = Examples(
         [(f"q {n}", f"c {n % 40}") for n in range(400)], list(range(400)), [str(n) for n in range(400)]
     )
-    rest, held = hold_out(questions, 0.2, "x", lambda texts: str(texts[1]))
+    rest, held = hold_out(questions, 0.2, lambda texts: str(texts[1]))
     assert sorted(rest.labels + held.labels) == list(range(400)) and len(held) and len(held) % 10 == 0
     assert {c for _, c in rest.texts}.isdisjoint(c for _, c in held.texts)
 
 
 def test_a_side_without_examples():
     with pytest.raises(LabError, match=r"task.dev_fraction=0.001 leaves 3 training and 0 dev examples"):
-        hold_out(make(range(3)), 0.001, "task.dev_fraction")
+        hold_out(make(range(3)), 0.001)
