@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from minilm_lab.errors import LabError
@@ -73,23 +74,38 @@ def main() -> None:
     _run(command, rest)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A command as Hydra calls it; `--help` and `--cfg` never do, and so import none of the libraries behind it."""
+
+    command: str
+
+    def __call__(self, cfg: Any) -> Any:
+        """Do the command with a composed config."""
+        return importlib.import_module(f"minilm_lab.commands.{self.command}").run(cfg)
+
+
 def _run(command: str, rest: list[str]) -> None:
     from minilm_lab.commands import composing
     from minilm_lab.runs import stopping
 
     prepare_process()
-    module = importlib.import_module(f"minilm_lab.commands.{command}")
+    job = Job(command)
     # Let errors through Hydra: they are told below, without a traceback through libraries.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A cluster asks with SIGTERM: training ends with a checkpoint, anything else as after Ctrl-C.
     signal.signal(signal.SIGTERM, stopping.terminate)
     try:
-        words = module.with_table(rest) if command == "table" else rest
+        words = rest
+        if command == "table" and any(word.startswith("name=") for word in rest):
+            from minilm_lab.commands.tables.spec import with_table
+
+            words = with_table(rest)
         sys.argv = [f"minilm-lab {command}", *composing.expand(words)]
         if {"-m", "--multirun"} & set(rest):
-            _multirun(command, module.run)
+            _multirun(command, job)
         else:
-            _single(command, module.run)
+            _single(command, job)
     except LabError as error:
         _fail(str(error))
     except composing.COMPOSITION_ERRORS as error:

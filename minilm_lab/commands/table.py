@@ -31,12 +31,6 @@ OWN = ("name", "dry", "render", "from", "choose", "out")
 SOURCES = ("runs", "wandb")
 
 
-def with_table(words: Sequence[str]) -> list[str]:
-    """Put the table's own overrides before the user's, so that these can change what its experiment chooses."""
-    names = [word.removeprefix("name=") for word in words if word.startswith("name=")]
-    return read_spec(names[-1]).words(words) if names else list(words)
-
-
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     if OmegaConf.is_missing(cfg, "name"):

@@ -197,6 +197,12 @@ def read_spec(name: str) -> TableSpec:
     return spec
 
 
+def with_table(words: Sequence[str]) -> list[str]:
+    """Put the table's own overrides before the user's, so that these can change what its experiment chooses."""
+    names = [word.removeprefix("name=") for word in words if word.startswith("name=")]
+    return read_spec(names[-1]).words(words) if names else list(words)
+
+
 def _read(file: Path) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     if not isinstance(values, dict):
