@@ -29,6 +29,7 @@ ALLOWED_PREFIX = "minilm_lab."
 KINDS = {
     "assistant": "minilm_lab.models.assistant.Assistant",
     "corpus": "minilm_lab.corpora.corpus.Corpus",
+    "evaluator": "minilm_lab.evaluation.base.Evaluator",
     "head": "minilm_lab.training.settings.Head",
     "impl": "minilm_lab.training.settings.Impl",
     "logger": "minilm_lab.training.loggers",

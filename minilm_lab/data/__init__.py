@@ -1,0 +1,1 @@
+"""Files and hubs -> splits; text -> token blocks; which sample comes when."""

@@ -1,0 +1,1 @@
+"""A model in; scores, rows and files out. Nothing here trains."""
