@@ -29,7 +29,7 @@ CHOICES  = $(or $(launcher_$(LAUNCHER)),$(error LAUNCHER=$(LAUNCHER): choose loc
 	$(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),scale.seeds=$(SEEDS)) $(if $(TEACHER),teacher=$(TEACHER)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table table-dry tables ablations report dashboard sync runs bench test reliability lint format smoke clean \
+.PHONY: help setup demo table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
 	table4 table12 $(TABLES) $(TABLES:%=%-dry) $(ABLATIONS) $(ABLATIONS:%=%-dry)
 
 help: ## List the targets
@@ -105,9 +105,15 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY) ## Build the documentation as a site, into site/
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
+
+docs-serve: $(READY) ## Show the documentation at http://127.0.0.1:8000 while you write it
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs serve
+
 smoke: $(READY) ## The demo in a minute: a few steps, a few sentences, its own folder of runs
 	WANDB_MODE=disabled $(LAB) table name=demo paths.runs=runs/smoke scale.steps=20 scale.epochs=1 \
 		task.train_examples=256 'task.domains=[movie]' $(ARGS)
 
 clean: ## Delete the virtual environment and caches; runs stay
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -100,7 +100,7 @@ class Export:
             forwards = of_onnx(exact, names), of_onnx(rounded, names)
             loss = quantised.measure_loss(self.probe, self.tokenizer, longest, names, *forwards)
         seconds = None
-        if self.request.timing:
+        if self.request.times:
             forms = {"torch": of_torch(body, names), "ONNX": of_onnx(exact, names, threads=1)}
             if self.probe is not None:
                 forms["ONNX int8"] = of_onnx(rounded, names, threads=1)

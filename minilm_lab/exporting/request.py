@@ -30,7 +30,7 @@ class Request:
     """none, zero (not trained, predictions uniform) or trained (that of the checkpoint, which must carry one)."""
     normalize: bool = True
     """sentence_transformers: scale embeddings to length 1."""
-    timing: bool = False
+    times: bool = False
     """Time the forward of torch and of each ONNX file, in turns, and write it into the card."""
     overwrite: bool = False
     """Replace what an earlier export wrote to `out`."""
@@ -55,9 +55,9 @@ class Request:
             )
         if self.push is not None and not _REPOSITORY.fullmatch(self.push):
             raise LabError(f"push={self.push} must be <owner>/<name>, a repository of the hub")
-        if self.timing and not self.has_onnx:
+        if self.times and not self.has_onnx:
             raise LabError(
-                f"timing=true compares ONNX with torch; to={self.to} asks for no ONNX file: add onnx"
+                f"times=true compares ONNX with torch; to={self.to} asks for no ONNX file: add onnx"
             )
         missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
         if self.has_onnx and missing:

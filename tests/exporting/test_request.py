@@ -30,7 +30,7 @@ def test_what_lies_in_the_folder() -> None:
         ({"mlm_head": "zero", "to": ["onnx"]}, r"mlm_head=zero is for to=\[hf\]"),
         ({"push": "model"}, "push=model must be <owner>/<name>"),
         ({"push": "a/b/c"}, "push=a/b/c must be"),
-        ({"timing": True}, "timing=true .*add onnx"),
+        ({"times": True}, "times=true .*add onnx"),
     ],
     ids=str,
 )
