@@ -1,0 +1,64 @@
+"""Load a causal model with its trained head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from minilm_lab.errors import LabError
+from minilm_lab.models import sources
+
+
+def load_causal(
+    where: str, revision: str | None = None, what: str = "source", **settings: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal model with its trained head in float32, and its tokenizer; `settings` go to from_pretrained."""
+    trust = {"trust_remote_code": True} if settings.get("trust_remote_code") else {}
+    config = sources.load_config(where, revision, what, **trust)
+    check_causal(config, what)
+    model, missing = sources.load_with_report(AutoModelForCausalLM, where, revision, what, **settings)
+    sources.check_complete(missing, model, where, what)
+    tokenizer = sources.load_tokenizer(where, revision, what, **trust)
+    sources.check_tokenizer(tokenizer, model.config, where)
+    return model, tokenizer
+
+
+def check_causal(config: PretrainedConfig, what: str) -> None:
+    """LabError unless models of this family predict the next token."""
+    # Encoders are in the library's list of causal models too, as decoders of sequence-to-sequence models.
+    encoder = type(config) in AutoModelForMaskedLM._model_mapping and not getattr(config, "is_decoder", False)
+    if type(config) not in AutoModelForCausalLM._model_mapping or encoder or config.is_encoder_decoder:
+        raise LabError(
+            f"{what}: a '{config.model_type}' model does not predict the next token; give a causal language model, "
+            "such as GPT-2, Llama, Qwen or SmolLM2"
+        )
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Ids that end a text, of the tokenizer, the configuration and the settings of generation."""
+    generation = getattr(model, "generation_config", None)
+    ends: set[int] = set()
+    for said in (
+        tokenizer.eos_token_id,
+        getattr(model.config, "eos_token_id", None),
+        getattr(generation, "eos_token_id", None),
+    ):
+        ends.update(said if isinstance(said, (list, tuple)) else [said] if said is not None else [])
+    return frozenset(ends)
+
+
+def widen_head(model: PreTrainedModel) -> None:
+    """Give a model in half precision a head in float32, in place; tied word embeddings stay as they are."""
+    head: Any = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)
+    if getattr(head, "bias", None) is not None:
+        head.bias = torch.nn.Parameter(head.bias.detach().float(), requires_grad=False)
+    head.register_forward_pre_hook(lambda _module, inputs: (inputs[0].float(),))
