@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
-from transformers import PretrainedConfig
 
 from minilm_lab import config
 from minilm_lab.commands import pretrain as pretraining
 from minilm_lab.commands.parts import check_length, corpus_identity, read_how, read_seed, scale_of
 from minilm_lab.commands.pretrain import PretrainPlan
-from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import Assistant, AssistantTeacher
-from minilm_lab.models.families import positions_of, projection_widths
+from minilm_lab.models.families import positions_of
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
-from minilm_lab.objectives.relations import RelationObjective
 from minilm_lab.probes.base import Probe
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
@@ -92,23 +89,22 @@ def _plan_one(
     distilled = teacher.distilled_layer(teacher_config)
     student.copied_layers(student.shape(teacher_config)["layers"], distilled)
     student_config = student.config(teacher_config)
-    objective.check(student_config, teacher_config, distilled)
-    objective = objective.resolve(student_config, teacher_config, distilled)
-    if teacher.grouped == "group":
-        _check_groups(objective, student_config, teacher_config)
+    probe: Probe = config.section(cfg, "probe")
+    job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, probe)
+    loss = job.loss
     if objective.trains:
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
     limit = positions_of(teacher_config)
     check_length(scale, teacher, limit)
     head: PretrainPlan | None = None
     # An assistant that was distilled with logits has a head of its own.
-    if before is None and config.section(cfg, "head").train and objective.needs()[1].logits:
+    if before is None and config.section(cfg, "head").train and loss.reads[1].logits:
         head = pretraining.plan(cfg)
 
     what: dict[str, Any] = {
         "teacher": teacher.identity(how.cache),
         "student": student.identity(teacher_config),
-        "objective": objective.identity(),
+        "objective": loss.identity(),
         "seed": seed,
     }
     if head is not None:
@@ -121,36 +117,15 @@ def _plan_one(
     name = slug(
         teacher.name,
         f"l{shape['layers']}_h{shape['hidden_size']}",
-        objective.label(),
+        loss.label(),
         corpus.name if objective.trains else "",
         scale.name if objective.trains else "",
     )
     folder = RunFolder(how.runs, "distill", name, identity_of("distill", what))
-    probe: Probe = config.section(cfg, "probe")
     probe.check(limit, int(student_config.num_hidden_layers))
-    product = head.product if head else None
-    job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, probe, product)
+    if head is not None:
+        job = replace(job, head=head.product)
     return DistillPlan(job, what, folder, before, head)
-
-
-def _check_groups(objective: Objective, *models: PretrainedConfig) -> None:
-    """Refuse what keys and values of their own, narrower width cannot be compared by."""
-    if not isinstance(objective, RelationObjective):
-        raise LabError("teacher.grouped=group is for relations of Q, K and V; use teacher.grouped=repeat")
-    for config_ in models:
-        widths = dict(zip("qkv", projection_widths(config_), strict=True))
-        for pair in objective.relations:
-            left, right = pair[0], pair[1]
-            if widths[left] != widths[right]:
-                raise LabError(
-                    f"objective.relations has '{pair}', which are {widths[left]} and {widths[right]} wide with "
-                    "teacher.grouped=group; use teacher.grouped=repeat, or relations [qq, kk, vv]"
-                )
-            if objective.heads and widths[left] % objective.heads:
-                raise LabError(
-                    f"objective.heads={objective.heads} must divide {widths[left]}, the width of {left} with "
-                    "teacher.grouped=group"
-                )
 
 
 def distill(ready: DistillPlan) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.taps import Needs
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views
 from minilm_lab.objectives.distances import token_cosine
 from minilm_lab.objectives.predictions import (
     check_masked_lm,
@@ -20,6 +20,9 @@ from minilm_lab.objectives.predictions import (
     soft_labels,
     true_tokens,
 )
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass
@@ -49,11 +52,10 @@ class DistilBERTObjective(Objective):
         check_weights(
             soft_weight=self.soft_weight, mlm_weight=self.mlm_weight, cosine_weight=self.cosine_weight
         )
-        # What `resolve` learns of the models: the student's depth and the distilled layer.
-        self.layers: tuple[int, int] | None = None
 
-    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
-        """Refuse models without a masked-LM head, or of different vocabularies or, with a cosine loss, widths."""
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
         check_masked_lm(student, teacher)
         check_vocabulary(student, teacher)
         if self.cosine_weight and student.hidden_size != teacher.hidden_size:
@@ -62,52 +64,34 @@ class DistilBERTObjective(Objective):
                 f"student has {student.hidden_size}, the teacher {teacher.hidden_size}; set "
                 f"student.hidden_size={teacher.hidden_size} or objective.cosine_weight=0"
             )
+        return DistilBERTLoss(self, int(student.num_hidden_layers), distilled)
 
-    def resolve(
-        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int
-    ) -> DistilBERTObjective:
-        """The same objective, knowing which layers are last."""
-        resolved = replace(self)
-        resolved.layers = (int(student.num_hidden_layers), distilled)
-        return resolved
 
-    def needs(self) -> tuple[Needs, Needs]:
-        """The predictions and the last hidden states of both models."""
-        ours, theirs = self._last()
-        return (
-            Needs(logits=bool(self.soft_weight or self.mlm_weight), hidden=ours),
-            Needs(logits=bool(self.soft_weight), hidden=theirs),
+class DistilBERTLoss(Loss):
+    """Reads the predictions and the last hidden states of both models."""
+
+    def __init__(self, objective: DistilBERTObjective, ours: int, theirs: int) -> None:
+        """ours, theirs: the student's last layer and the distilled one."""
+        soft, cosine = bool(objective.soft_weight), bool(objective.cosine_weight)
+        reads = (
+            Needs(logits=soft or bool(objective.mlm_weight), hidden=frozenset({ours} if cosine else ())),
+            Needs(logits=soft, hidden=frozenset({theirs} if cosine else ())),
         )
+        super().__init__(reads, objective.settings(), "distilbert", objective.mask_probability)
+        self.objective, self.layers = objective, (ours, theirs)
 
-    @property
-    def masked_share(self) -> float:
-        """mask_probability."""
-        return self.mask_probability
-
-    def losses(self, views: Views) -> dict[str, Tensor]:
+    def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_soft, loss_mlm and loss_cosine; a term of weight 0 is left out."""
-        student, teacher = views.student, views.teacher
+        settings, student, teacher = self.objective, views.student, views.teacher
         terms: dict[str, Tensor] = {}
-        if self.soft_weight:
+        if settings.soft_weight:
             assert student.logits is not None and teacher.logits is not None
-            terms["loss_soft"] = self.soft_weight * soft_labels(
-                student.logits, teacher.logits, self.temperature
-            )
-        if self.mlm_weight:
+            divergence = soft_labels(student.logits, teacher.logits, settings.temperature)
+            terms["loss_soft"] = settings.soft_weight * divergence
+        if settings.mlm_weight:
             assert student.logits is not None and views.labels is not None
-            terms["loss_mlm"] = self.mlm_weight * true_tokens(student.logits, views.labels)
-        if self.cosine_weight:
-            assert self.layers is not None, "resolve first"
+            terms["loss_mlm"] = settings.mlm_weight * true_tokens(student.logits, views.labels)
+        if settings.cosine_weight:
             ours, theirs = student.hidden[self.layers[0]], teacher.hidden[self.layers[1]]
-            terms["loss_cosine"] = self.cosine_weight * token_cosine(ours, theirs, views.mask)
+            terms["loss_cosine"] = settings.cosine_weight * token_cosine(ours, theirs, views.mask)
         return terms
-
-    def label(self) -> str:
-        """distilbert."""
-        return "distilbert"
-
-    def _last(self) -> tuple[frozenset[int], frozenset[int]]:
-        if not self.cosine_weight:
-            return frozenset(), frozenset()
-        assert self.layers is not None, "resolve first"
-        return frozenset({self.layers[0]}), frozenset({self.layers[1]})

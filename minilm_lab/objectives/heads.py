@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import gcd
-from typing import Optional
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, Optional
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.families import family_of, projection_widths
 from minilm_lab.models.layer_map import Pairs
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def check_heads(heads: Optional[int]) -> None:

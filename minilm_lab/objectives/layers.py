@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, Optional
 
 from minilm_lab.models.layer_map import Pairs, check_map, check_pairs, layer_pairs, read_pairs
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def check_layers(map: str, pairs: Optional[Sequence[Sequence[int]]]) -> None:
@@ -40,8 +41,11 @@ def as_lists(pairs: Pairs) -> list[list[int]]:
     return [list(pair) for pair in pairs]
 
 
-def tell(map: str, pairs: Optional[Sequence[Sequence[int]]]) -> str:
-    """The layers in a label: the map's name, or the pairs as "3to9.3to12" (their number if there are many)."""
+def tell(map: str, pairs: Optional[Sequence[Sequence[int]]], usual: bool) -> str:
+    """The end of a label: "-" and the map's name, or the pairs as "3to9.3to12" (their number if many); "" if usual."""
+    if usual:
+        return ""
     if pairs is None:
-        return map
-    return ".".join(f"{ours}to{theirs}" for ours, theirs in pairs) if len(pairs) < 4 else f"{len(pairs)}pairs"
+        return f"-{map}"
+    told = ".".join(f"{ours}to{theirs}" for ours, theirs in pairs)
+    return f"-{told}" if len(pairs) < 4 else f"-{len(pairs)}pairs"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from minilm_lab.models.taps import Needs
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views
 from minilm_lab.objectives.predictions import check_masked_lm, check_share, true_tokens
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass
@@ -25,24 +28,17 @@ class MLMObjective(Objective):
     def __post_init__(self) -> None:
         check_share(self.mask_probability)
 
-    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
-        """Refuse a student without a masked-LM head."""
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
         check_masked_lm(student)
+        return MLMLoss((Needs(logits=True), Needs()), self.settings(), "mlm", self.mask_probability)
 
-    def needs(self) -> tuple[Needs, Needs]:
-        """The student's predictions; nothing of the teacher."""
-        return Needs(logits=True), Needs()
 
-    @property
-    def masked_share(self) -> float:
-        """mask_probability."""
-        return self.mask_probability
+class MLMLoss(Loss):
+    """Reads the student's predictions and nothing of the teacher."""
 
-    def losses(self, views: Views) -> dict[str, Tensor]:
+    def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_mlm."""
         assert views.student.logits is not None and views.labels is not None
         return {"loss_mlm": true_tokens(views.student.logits, views.labels)}
-
-    def label(self) -> str:
-        """mlm."""
-        return "mlm"

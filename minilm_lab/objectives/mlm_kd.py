@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from minilm_lab.models.taps import Needs
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views
 from minilm_lab.objectives.predictions import (
     check_masked_lm,
     check_share,
@@ -18,6 +18,9 @@ from minilm_lab.objectives.predictions import (
     soft_labels,
     true_tokens,
 )
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass
@@ -42,32 +45,30 @@ class MLMKDObjective(Objective):
         check_temperature(self.temperature)
         check_weights(soft_weight=self.soft_weight, hard_weight=self.hard_weight)
 
-    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
-        """Refuse models without a masked-LM head, or of different vocabularies."""
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
         check_masked_lm(student, teacher)
         check_vocabulary(student, teacher)
+        return MLMKDLoss(self)
 
-    def needs(self) -> tuple[Needs, Needs]:
-        """The predictions of both models; of the student alone without a soft loss."""
-        return Needs(logits=True), Needs(logits=self.soft_weight > 0)
 
-    @property
-    def masked_share(self) -> float:
-        """mask_probability."""
-        return self.mask_probability
+class MLMKDLoss(Loss):
+    """Reads the predictions of both models; of the student alone without a soft loss."""
 
-    def losses(self, views: Views) -> dict[str, Tensor]:
+    def __init__(self, objective: MLMKDObjective) -> None:
+        reads = Needs(logits=True), Needs(logits=objective.soft_weight > 0)
+        super().__init__(reads, objective.settings(), "mlm_kd", objective.mask_probability)
+        self.objective = objective
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_soft and loss_mlm; a term of weight 0 is left out."""
-        ours, theirs = views.student.logits, views.teacher.logits
+        settings, ours, theirs = self.objective, views.student.logits, views.teacher.logits
         assert ours is not None and views.labels is not None
         terms: dict[str, Tensor] = {}
-        if self.soft_weight:
+        if settings.soft_weight:
             assert theirs is not None
-            terms["loss_soft"] = self.soft_weight * soft_labels(ours, theirs, self.temperature)
-        if self.hard_weight:
-            terms["loss_mlm"] = self.hard_weight * true_tokens(ours, views.labels)
+            terms["loss_soft"] = settings.soft_weight * soft_labels(ours, theirs, settings.temperature)
+        if settings.hard_weight:
+            terms["loss_mlm"] = settings.hard_weight * true_tokens(ours, views.labels)
         return terms
-
-    def label(self) -> str:
-        """mlm_kd."""
-        return "mlm_kd"

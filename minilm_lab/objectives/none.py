@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.models.taps import Needs
+from minilm_lab.objectives.base import Loss, Objective, Views
 
 
 @dataclass
@@ -15,11 +16,15 @@ class NoObjective(Objective):
     """Trains nothing and reads nothing; its run keeps the student as initialised."""
 
     trains: ClassVar[bool] = False
+    reads_groups: ClassVar[bool] = True
 
-    def losses(self, views: Views) -> dict[str, Tensor]:
+    def _bind(self, *models: Any) -> Loss:
+        return NoLoss((Needs(), Needs()), self.settings(), "none")
+
+
+class NoLoss(Loss):
+    """Of no models."""
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
         """Never called: there is nothing to minimise."""
         raise NotImplementedError("objective=none trains nothing")
-
-    def label(self) -> str:
-        """none."""
-        return "none"

@@ -5,13 +5,17 @@ A batch without a masked position costs 0, and backward still runs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PretrainedConfig
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.families import family_of
 from minilm_lab.objectives.distances import widened
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def soft_labels(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

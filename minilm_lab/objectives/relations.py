@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.models.families import family_of
-from minilm_lab.models.layer_map import layer_pairs
+from minilm_lab.models.families import family_of, projection_widths
+from minilm_lab.models.layer_map import Pairs
 from minilm_lab.models.taps import Needs, Projections
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views
 from minilm_lab.objectives.heads import (
     check_dividing,
     check_equal_attention,
@@ -25,6 +24,9 @@ from minilm_lab.objectives.heads import (
 )
 from minilm_lab.objectives.layers import as_lists, check_layers, find_pairs, tell
 from minilm_lab.relations import attention_kl, relation_kls
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 PAIRS = tuple(left + right for left in "qkv" for right in "qkv")
 
@@ -44,6 +46,7 @@ class RelationObjective(Objective):
     With a number of heads it is softmax(QKᵀ/√d), as for every other pair.
     """
 
+    reads_groups: ClassVar[bool] = True
     relations: list[str] = field(default_factory=lambda: ["qq", "kk", "vv"])
     """Pairs of query (q), key (k), value (v): qq, kk, vv, qk, qv, …"""
     heads: Optional[int] = 48
@@ -71,100 +74,96 @@ class RelationObjective(Objective):
             )
         check_heads(self.heads)
         check_layers(self.map, self.pairs)
-        # What `resolve` learns of the models.
-        usual = self.map == "last" and self.pairs is None
-        self.layers_told = "" if usual else tell(self.map, self.pairs)
-        self.true_scores = False
-        self.causal = False
 
-    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
-        """Refuse relation heads that do not divide a hidden size, and layers that a model does not have."""
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
         if self.heads is None:
             why = "objective.heads=null uses the attention heads"
             check_equal_attention(student, teacher, why, ", or give objective.heads")
-        check_dividing(
-            relation_heads(self.heads, teacher), projection_width(student), projection_width(teacher)
-        )
+        heads = relation_heads(self.heads, teacher)
+        check_dividing(heads, projection_width(student), projection_width(teacher))
         pairs = find_pairs(self.map, self.pairs, student, teacher, distilled)
-        is_causal(student, teacher)
-        if self._means_true_scores(student, teacher):
+        causal = is_causal(student, teacher)
+        plain = family_of(student).plain_scores and family_of(teacher).plain_scores
+        true_scores = self.heads is None and "qk" in self.relations and not plain
+        if true_scores:
             check_windows(pairs, student, teacher)
+        if grouped == "group":
+            for model in (student, teacher):
+                self._check_groups(heads, model)
+        # The usual pair of last layers and plain scores go without saying.
+        usual = pairs == [(int(student.num_hidden_layers), distilled)]
+        identity = self.settings("map", "pairs", heads=heads)
+        identity |= ({} if usual else {"pairs": as_lists(pairs)}) | (
+            {"scores": "true"} if true_scores else {}
+        )
+        label = f"{'.'.join(self.relations)}-{heads}{tell(self.map, self.pairs, usual)}"
+        return RelationLoss(self, pairs, heads, causal, true_scores, identity, label)
 
-    def resolve(
-        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int
-    ) -> RelationObjective:
-        """The same objective with heads and pairs of layers as numbers."""
-        pairs = find_pairs(self.map, self.pairs, student, teacher, distilled)
-        resolved = replace(self, heads=relation_heads(self.heads, teacher), pairs=as_lists(pairs))
-        usual = pairs == layer_pairs("last", int(student.num_hidden_layers), distilled)
-        resolved.layers_told = "" if usual else self.layers_told
-        resolved.true_scores = self.true_scores or self._means_true_scores(student, teacher)
-        resolved.causal = is_causal(student, teacher)
-        return resolved
+    def _check_groups(self, heads: int, model: PretrainedConfig) -> None:
+        """Refuse what keys and values of their own, narrower width cannot be compared by."""
+        widths = dict(zip("qkv", projection_widths(model), strict=True))
+        for relation in self.relations:
+            left, right = relation[0], relation[1]
+            if widths[left] != widths[right]:
+                raise LabError(
+                    f"objective.relations has '{relation}', which are {widths[left]} and {widths[right]} wide with "
+                    "teacher.grouped=group; use teacher.grouped=repeat, or relations [qq, kk, vv]"
+                )
+            if widths[left] % heads:
+                raise LabError(
+                    f"objective.heads={heads} must divide {widths[left]}, the width of {left} with "
+                    "teacher.grouped=group"
+                )
 
-    def needs(self) -> tuple[Needs, Needs]:
-        """Q, K and V of the paired layers; their scores where those are not QKᵀ/√d."""
-        of_scores = ["qk"] if self.true_scores else []
-        projections = set(self.relations) - set(of_scores)
 
-        def one(layers: frozenset[int]) -> Needs:
-            none: frozenset[int] = frozenset()
-            return Needs(layers if projections else none, layers if of_scores else none)
+class RelationLoss(Loss):
+    """Reads Q, K and V of the paired layers; their scores where those are not QKᵀ/√d."""
 
-        ours, theirs = zip(*self.layers(), strict=True)
-        return one(frozenset(ours)), one(frozenset(theirs))
+    def __init__(
+        self,
+        objective: RelationObjective,
+        pairs: Pairs,
+        heads: int,
+        causal: bool,
+        true_scores: bool,
+        identity: dict[str, Any],
+        label: str,
+    ) -> None:
+        of_scores = ["qk"] if true_scores else []
+        of_projections = [pair for pair in objective.relations if pair not in of_scores]
+        ours, theirs = (
+            Needs(
+                projections=frozenset(layers if of_projections else ()),
+                scores=frozenset(layers if of_scores else ()),
+            )
+            for layers in zip(*pairs, strict=True)
+        )
+        super().__init__((ours, theirs), identity, label)
+        self.of_scores, self.of_projections = of_scores, of_projections
+        weights = objective.weights or [1.0] * len(objective.relations)
+        self.weights = dict(zip(objective.relations, weights, strict=True))
+        self.pairs, self.heads, self.causal = pairs, heads, causal
 
-    def losses(self, views: Views) -> dict[str, Tensor]:
+    def forward(self, views: Views) -> dict[str, Tensor]:
         """One term a relation, named loss_qq, loss_kk, …: the mean over the pairs of layers."""
-        assert self.heads is not None, "resolve first"
-        layers = self.layers()
-        of_projections = [r for r in self.relations if not (self.true_scores and r == "qk")]
+        student, teacher = views.student, views.teacher
         means: dict[str, Tensor] = {}
-        if of_projections:
+        if self.of_projections:
             # One call: on a GPU one launch for all relations of all layers.
             sides = [
-                (_pick(views.student.projections[m], r), _pick(views.teacher.projections[t], r), self.heads)
-                for r in of_projections
-                for m, t in layers
+                (_pick(student.projections[m], r), _pick(teacher.projections[t], r), self.heads)
+                for r in self.of_projections
+                for m, t in self.pairs
             ]
             values = relation_kls(sides, mask=views.mask, causal=self.causal, backend=views.backend)
-            means = dict(zip(of_projections, values.view(-1, len(layers)).mean(dim=1), strict=True))
-        if self.true_scores:
-            scores = [(views.student.scores[m], views.teacher.scores[t]) for m, t in layers]
-            means["qk"] = torch.stack([attention_kl(s, t, views.mask) for s, t in scores]).mean()
-        weights = self.weights or [1.0] * len(self.relations)
-        return {f"loss_{r}": w * means[r] for r, w in zip(self.relations, weights, strict=True)}
-
-    def identity(self) -> dict[str, Any]:
-        """The settings of a resolved objective that decide a result; the map is told by its pairs.
-
-        The usual single pair is left out, so that runs from before there were maps are still found.
-        """
-        told: dict[str, Any] = {
-            "kind": type(self).__name__,
-            "relations": self.relations,
-            "heads": self.heads,
-            "weights": self.weights,
-        }
-        if self.layers_told:
-            told["pairs"] = self.pairs
-        if self.true_scores:
-            told["scores"] = "true"
-        return told
-
-    def label(self) -> str:
-        """The relations, the number of relation heads and, if they are not the usual one, the layers."""
-        layers = f"-{self.layers_told}" if self.layers_told else ""
-        return f"{'.'.join(self.relations)}-{self.heads or 'attention'}{layers}"
-
-    def _means_true_scores(self, student: PretrainedConfig, teacher: PretrainedConfig) -> bool:
-        plain = family_of(student).plain_scores and family_of(teacher).plain_scores
-        return self.heads is None and "qk" in self.relations and not plain
-
-    def layers(self) -> list[tuple[int, int]]:
-        """The (student layer, teacher layer) pairs of a resolved objective."""
-        assert self.pairs is not None, "resolve first"
-        return [(ours, theirs) for ours, theirs in self.pairs]
+            by_relation = values.view(-1, len(self.pairs)).mean(dim=1)
+            means = dict(zip(self.of_projections, by_relation, strict=True))
+        for relation in self.of_scores:
+            scores = [(student.scores[m], teacher.scores[t]) for m, t in self.pairs]
+            means[relation] = torch.stack([attention_kl(s, t, views.mask) for s, t in scores]).mean()
+        return {f"loss_{relation}": weight * means[relation] for relation, weight in self.weights.items()}
 
 
 def _pick(projections: Projections, pair: str) -> tuple[Tensor, Tensor]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from minilm_lab.config import from_values, locate
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.models.taps import Needs
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass
@@ -23,6 +25,7 @@ class SumObjective(Objective):
     text.
     """
 
+    reads_groups: ClassVar[bool] = True
     terms: dict[str, Any] = field(default_factory=dict)
     """Objectives by name, each as a file of the group gives it, `_target_` included."""
     weights: dict[str, float] = field(default_factory=dict)
@@ -36,74 +39,58 @@ class SumObjective(Objective):
                     f"objective.weights.{name}: no such term.{nearest(name, self.terms)} "
                     f"The terms are: {', '.join(self.terms) or 'none'}"
                 )
-        shares = {name: term.masked_share for name, term in self.terms.items() if term.masked_share}
-        if len(set(shares.values())) > 1:
-            told = ", ".join(f"objective.terms.{name}.mask_probability={p}" for name, p in shares.items())
-            raise LabError(f"{told}: the terms see the same text, so these must be equal")
 
-    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
-        """As of each term; LabError if there is none."""
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
         if not self.terms:
             raise LabError(
                 "objective=sum has no terms; give them as a list, such as objective=[minilmv2,mlm_kd]"
             )
+        losses = {}
         for name, term in self.terms.items():
             try:
-                term.check(student, teacher, distilled)
+                losses[name] = term.bind(student, teacher, distilled, grouped=grouped)
             except LabError as error:
                 raise LabError(f"objective.terms.{name}: {error}") from error
+        shares = {name: loss.masked_share for name, loss in losses.items() if loss.masked_share}
+        if len(set(shares.values())) > 1:
+            settings = ", ".join(f"objective.terms.{name}.mask_probability={p}" for name, p in shares.items())
+            raise LabError(f"{settings}: the terms see the same text, so these must be equal")
+        weights = {name: self.weights.get(name, 1.0) for name in losses}
+        return SumLoss(losses, weights, self.settings(), max(shares.values(), default=0.0))
 
-    def resolve(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> SumObjective:
-        """The same sum with every term resolved."""
-        return replace(
-            self, terms={name: term.resolve(student, teacher, distilled) for name, term in self.terms.items()}
-        )
 
-    def needs(self) -> tuple[Needs, Needs]:
-        """What any of the terms reads."""
+class SumLoss(Loss):
+    """Reads what any of the terms reads."""
+
+    def __init__(
+        self, terms: dict[str, Loss], weights: dict[str, float], settings: dict[str, Any], masked_share: float
+    ) -> None:
         ours, theirs = Needs(), Needs()
-        for term in self.terms.values():
-            of_student, of_teacher = term.needs()
-            ours, theirs = ours | of_student, theirs | of_teacher
-        return ours, theirs
-
-    @property
-    def masked_share(self) -> float:
-        """That of the terms that mask."""
-        return max((term.masked_share for term in self.terms.values()), default=0.0)
-
-    def lifts(self, student: PretrainedConfig, teacher: PretrainedConfig) -> nn.ModuleDict:
-        """Of each term that has any, under its name."""
-        found = {name: term.lifts(student, teacher) for name, term in self.terms.items()}
-        return nn.ModuleDict({name: lifts for name, lifts in found.items() if len(lifts)})
-
-    def losses(self, views: Views) -> dict[str, Tensor]:
-        """The terms' losses as term/loss."""
-        losses: dict[str, Tensor] = {}
-        for name, term in self.terms.items():
-            lifts: Any = views.lifts[name] if name in views.lifts else nn.ModuleDict()
-            weight = self.weights.get(name, 1.0)
-            for loss, value in term.losses(replace(views, lifts=lifts)).items():
-                losses[f"{name}/{loss}"] = weight * value
-        return losses
-
-    def identity(self) -> dict[str, Any]:
-        """The terms' identities and all weights."""
-        return {
-            "kind": type(self).__name__,
-            "terms": {name: term.identity() for name, term in self.terms.items()},
-            "weights": {name: self.weights.get(name, 1.0) for name in self.terms},
+        for loss in terms.values():
+            ours, theirs = ours | loss.reads[0], theirs | loss.reads[1]
+        identity = settings | {
+            "terms": {name: loss.identity() for name, loss in terms.items()},
+            "weights": weights,
         }
+        label = "+".join(loss.label() for loss in terms.values())
+        super().__init__((ours, theirs), identity, label, masked_share)
+        self.terms, self.weights = nn.ModuleDict(terms), weights
 
-    def label(self) -> str:
-        """The terms' labels, joined by "+"."""
-        return "+".join(term.label() for term in self.terms.values())
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """The terms' losses as term/loss."""
+        return {
+            f"{name}/{loss}": self.weights[name] * value
+            for name, term in self.terms.items()
+            for loss, value in term(views).items()
+        }
 
 
 def _objective(name: str, term: Any) -> Objective:
     """The objective that a term describes, or is."""
     key = f"objective.terms.{name}"
-    # Lifts of a term are an entry of a ModuleDict under its name.
+    # The terms' losses are entries of a ModuleDict under their names.
     if not name.isidentifier() or hasattr(nn.ModuleDict, name):
         raise LabError(f"{key}: name a term by a word of letters, digits and _, such as minilm")
     if isinstance(term, Mapping):
@@ -115,5 +102,5 @@ def _objective(name: str, term: Any) -> Objective:
     if not isinstance(term, Objective):
         raise LabError(f"{key} is not an objective (got {term!r})")
     if not term.trains:
-        raise LabError(f"{key}: {term.label()} trains nothing, so it cannot be a term of a sum")
+        raise LabError(f"{key}: it trains nothing, so it cannot be a term of a sum")
     return term

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from minilm_lab.models.taps import Needs
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views, lift
 from minilm_lab.objectives.distances import token_mse
 from minilm_lab.objectives.heads import projection_width
-from minilm_lab.objectives.lift import lifted, lifts_between
 from minilm_lab.objectives.predictions import check_weights
 from minilm_lab.objectives.relations import RelationObjective
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass
@@ -32,41 +34,34 @@ class ValueMSEObjective(Objective):
 
     def __post_init__(self) -> None:
         check_weights(attention_weight=self.attention_weight, value_weight=self.value_weight)
-        self.attention = RelationObjective(["qk"], None, [self.attention_weight])
 
-    def check(self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int) -> None:
-        """As of MiniLM's attention distributions."""
-        self.attention.check(student, teacher, distilled)
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
+        attention = RelationObjective(["qk"], None, [self.attention_weight])
+        bound = attention.bind(student, teacher, distilled)
+        widths = projection_width(student), projection_width(teacher)
+        layers = int(student.num_hidden_layers), distilled
+        return ValueMSELoss(self, bound, layers, lift(*widths, bias=False))
 
-    def resolve(
-        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int
-    ) -> ValueMSEObjective:
-        """The same objective, knowing the heads and the layers."""
-        resolved = replace(self)
-        resolved.attention = self.attention.resolve(student, teacher, distilled)
-        return resolved
 
-    def needs(self) -> tuple[Needs, Needs]:
-        """What the attention distributions need, and the values beside."""
-        ours, theirs = self.attention.needs()
-        (pair,) = self.attention.layers()
-        return (
-            ours | Needs(projections=frozenset({pair[0]})),
-            theirs | Needs(projections=frozenset({pair[1]})),
+class ValueMSELoss(Loss):
+    """Reads what the attention distributions need, and the values beside; `lift` is from width to width."""
+
+    def __init__(
+        self, objective: ValueMSEObjective, attention: Loss, layers: tuple[int, int], lift: nn.Module
+    ) -> None:
+        ours, theirs = (
+            reads | Needs(projections=frozenset({layer}))
+            for reads, layer in zip(attention.reads, layers, strict=True)
         )
+        super().__init__((ours, theirs), objective.settings(), "value_mse")
+        self.value_weight, self.layers = objective.value_weight, layers
+        self.attention, self.lift = attention, lift
 
-    def lifts(self, student: PretrainedConfig, teacher: PretrainedConfig) -> nn.ModuleDict:
-        """The map "value", where the widths differ."""
-        return lifts_between("value", projection_width(student), projection_width(teacher), bias=False)
-
-    def losses(self, views: Views) -> dict[str, Tensor]:
+    def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_qk and loss_value."""
-        (pair,) = self.attention.layers()
-        ours = lifted(views.student.projections[pair[0]].value, "value", views.lifts)
-        theirs = views.teacher.projections[pair[1]].value
+        ours = self.lift(views.student.projections[self.layers[0]].value)
+        theirs = views.teacher.projections[self.layers[1]].value
         value = self.value_weight * token_mse(ours, theirs, views.mask)
-        return {**self.attention.losses(views), "loss_value": value}
-
-    def label(self) -> str:
-        """value_mse."""
-        return "value_mse"
+        return {**self.attention(views), "loss_value": value}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from minilm_lab.models.saving import model_card, save_model
 from minilm_lab.models.student import Student
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.teacher import Teacher
-from minilm_lab.objectives.base import Objective
+from minilm_lab.objectives.base import Loss, Objective
 from minilm_lab.probes.base import NoProbe, Probe
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.attention import use_fastest_attention
@@ -44,7 +46,6 @@ class Distillation:
     teacher: Teacher
     student: Student
     objective: Objective
-    """Resolved for this pair."""
     corpus: Any
     optim: Optim
     scale: Scale
@@ -55,13 +56,25 @@ class Distillation:
     head: Path | None = None
     """Folder of the teacher with a masked-LM head of the lab's training; None: the checkpoint's own, if it is read."""
 
+    @cached_property
+    def loss(self) -> Loss:
+        """The objective bound to this pair, its lifts as they start; LabError if the two cannot be a pair."""
+        teacher = self.teacher.config(self.how.cache)
+        layer = self.teacher.distilled_layer(teacher)
+        # Lifts start at random: from the run's seed, whatever ran before in this process.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return self.objective.bind(
+                self.student.config(teacher), teacher, layer, grouped=self.teacher.grouped
+            )
+
     def train(self, folder: RunFolder) -> dict[str, Any]:
         """Distil (or, without an objective, initialise) and save the student; returns its part of the record."""
         transformers_logging.disable_progress_bar()
         cache = self.how.cache
         tokenizer = self.teacher.tokenizer(cache)
         teacher, student = load_pair(
-            self.teacher, self.student, self.objective, tokenizer, self.head, self.seed, cache
+            self.teacher, self.student, self.loss.reads, tokenizer, self.head, self.seed, cache
         )
         facts = self._facts(student.model)
         own: dict[str, Any] = {"names": self.names(), **_size(student.model)}
@@ -115,7 +128,7 @@ class Distillation:
         facts: dict[str, str],
         untrained: list[str],
     ) -> None:
-        head = self.objective.needs()[0].logits
+        head = self.loss.reads[0].logits
         card = model_card(folder.name, self._what_for_card(folder), facts, untrained, masked_lm=head)
         student.requires_grad_(True)
         save_model(folder.path / "student", student, tokenizer, card)
@@ -137,7 +150,7 @@ class Distillation:
         module = Distiller(
             student,
             teacher,
-            self.objective,
+            copy.deepcopy(self.loss),
             self.optim,
             scale.steps,
             backend=how.impl.backend,
@@ -145,7 +158,6 @@ class Distillation:
             # Lightning cannot clip under fp16's loss scaling with a fused optimizer.
             fused=precision != "16-mixed",
             teacher_type=TYPES[how.impl.teacher_precision],
-            seed=self.seed,
         )
         journal = Journal(folder.metrics, how.trainer.log_every)
         probing = None
@@ -165,7 +177,7 @@ class Distillation:
         }
 
     def _masking(self, tokenizer: PreTrainedTokenizerBase) -> Masking | None:
-        share = self.objective.masked_share
+        share = self.loss.masked_share
         vocabulary = int(self.teacher.config(self.how.cache).vocab_size)
         return masking_for(tokenizer, self.seed, share, vocabulary) if share else None
 
@@ -174,7 +186,7 @@ class Distillation:
         return {
             "teacher": self.teacher.name,
             "student": self.student.name,
-            "objective": self.objective.label(),
+            "objective": self.loss.label(),
             "corpus": self.corpus.name,
             "scale": self.scale.name,
         }
@@ -191,7 +203,7 @@ class Distillation:
             "teacher": f"{self.teacher.name}, layer {layer}",
             "student": f"{size['layers']} layers, hidden size {size['hidden_size']}, "
             f"{student.config.num_attention_heads} heads, {size['parameters']['total'] / 1e6:.1f} M parameters",
-            "objective": self.objective.label(),
+            "objective": self.loss.label(),
             "corpus": self.corpus.name,
             "initialisation": f"layers: {self.student.init.layers}, embeddings: {self.student.init.embeddings}",
         }

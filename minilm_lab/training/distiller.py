@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Seen
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Views
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.settings import Optim
 
@@ -19,7 +19,7 @@ class Distiller(Optimised):
     """Both models run as far as the objective reads them, and no further.
 
     The teacher and the tapped views are kept out of the module's registry: no checkpoint, optimizer, `train()` or
-    DDP broadcast ever sees them. The objective's lifts are trained and checkpointed with the student. What the
+    DDP broadcast ever sees them. The loss's lifts are trained and checkpointed with the student. What the
     loss cannot reach in the student is frozen, so weight decay does not wear it down.
     """
 
@@ -27,7 +27,7 @@ class Distiller(Optimised):
         self,
         student: Tapped,
         teacher: Tapped,
-        objective: Objective,
+        loss: Loss,
         optim: Optim,
         steps: int,
         *,
@@ -35,15 +35,11 @@ class Distiller(Optimised):
         compile: bool = False,
         fused: bool = True,
         teacher_type: torch.dtype | None = None,
-        seed: int = 0,
     ) -> None:
-        """student, teacher: views that read what `objective.needs()` says; seed: of the lifts."""
+        """student, teacher: views that read what `loss.reads` says."""
         super().__init__(optim, steps, fused)
         self.student = student.model
-        self.objective, self.backend = objective, backend
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.lifts = objective.lifts(student.model.config, teacher.model.config)
+        self.loss, self.backend = loss, backend
         teacher.eval().requires_grad_(False)
         # A tuple hides a module from nn.Module's registry.
         self._hidden = (teacher, student)
@@ -76,10 +72,9 @@ class Distiller(Optimised):
             teacher=self._teach(ids, mask, masked),
             mask=mask,
             labels=batch["labels"],
-            lifts=self.lifts,
             backend=self.backend,
         )
-        terms = self.objective.losses(views)
+        terms = self.loss(views)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     @torch.no_grad()
@@ -104,13 +99,11 @@ class Distiller(Optimised):
         ids = torch.arange(16).reshape(2, 8) * 7919 % max(vocabulary - 8, 1) + 5
         ids = ids % vocabulary
         masked, labels = None, None
-        if self.objective.masked_share:
+        if self.loss.masked_share:
             masked, labels = torch.tensor([1, 3, 9, 12]), torch.tensor([6, 7, 8, 9]) % vocabulary
         _, student = self._hidden
-        views = Views(
-            student(ids, None, masked), self._teach(ids.flip(1), None, masked), None, labels, self.lifts
-        )
-        torch.stack(list(self.objective.losses(views).values())).sum().backward()
+        views = Views(student(ids, None, masked), self._teach(ids.flip(1), None, masked), None, labels)
+        torch.stack(list(self.loss(views).values())).sum().backward()
         parameters = dict(self.student.named_parameters())
         names = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
         self.zero_grad()

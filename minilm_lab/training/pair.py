@@ -15,8 +15,8 @@ from minilm_lab.models.self_check import self_check
 from minilm_lab.models.sources import check_tokenizer
 from minilm_lab.models.student import Student, build_student
 from minilm_lab.models.tapped import Tapped
+from minilm_lab.models.taps import Needs
 from minilm_lab.models.teacher import Teacher
-from minilm_lab.objectives.base import Objective
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def load_pair(
     teacher: Teacher,
     student: Student,
-    objective: Objective,
+    reads: tuple[Needs, Needs],
     tokenizer: PreTrainedTokenizerBase,
     head: Path | None,
     seed: int,
@@ -32,13 +32,14 @@ def load_pair(
 ) -> tuple[Tapped, Tapped]:
     """Return views of (teacher, student), both checked against the library's own forward passes.
 
-    head: folder of the teacher with a masked-LM head of its own training, where the objective reads its logits;
-    None: the checkpoint's. The student's model is a body, or a masked-LM model where the objective reads the
-    student's logits. The same (student, teacher, seed) gives the same body whatever the objective.
+    reads: what the loss reads of the student and of the teacher.
+    head: folder of the teacher with a masked-LM head of its own training, where its logits are read;
+    None: the checkpoint's. The student's model is a body, or a masked-LM model where the
+    student's logits are read. The same (student, teacher, seed) gives the same body whatever the objective.
     """
     config = teacher.config(cache)
     distilled = teacher.distilled_layer(config)
-    of_student, of_teacher = objective.needs()
+    of_student, of_teacher = reads
     if of_teacher.logits:
         whole = teacher if head is None else replace(teacher, path=str(head), hub=None, package=None)
         model = whole.masked_lm(cache)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import BertConfig, GPT2Config, MPNetConfig, PretrainedConfig
 
 from minilm_lab.models.taps import Needs, Projections, Seen
-from minilm_lab.objectives.base import Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, Views
 
 BATCH, LENGTH, VOCABULARY = 3, 6, 11
 #: Padding on the right, on the left, and a sequence of padding alone.
@@ -68,8 +68,21 @@ def draw(
     )
 
 
-def views_of(
+def bind(
     objective: Objective,
+    student: PretrainedConfig,
+    teacher: PretrainedConfig,
+    distilled: int = 4,
+    **settings: Any,
+) -> Loss:
+    """The loss of a pair, its lifts drawn from one seed, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return objective.bind(student, teacher, distilled, **settings).double()
+
+
+def views_of(
+    loss: Loss,
     student: PretrainedConfig,
     teacher: PretrainedConfig,
     mask: Tensor | None = None,
@@ -78,19 +91,15 @@ def views_of(
     backend: str = "reference",
     **settings: Any,
 ) -> Views:
-    """What a resolved objective gets; same: the student shows what the teacher does (one configuration for both)."""
-    of_student, of_teacher = objective.needs()
+    """What a loss gets; same: the student shows what the teacher does (one configuration for both)."""
+    of_student, of_teacher = loss.reads
     theirs = draw(of_teacher, teacher, 2, **settings)
     if same:
         assert of_student == of_teacher
         ours = draw(of_student, student, 2, **settings)
     else:
         ours = draw(of_student, student, 1, **settings)
-    labels = LABELS if objective.masked_share else None
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        lifts = objective.lifts(student, teacher).double()
-    return Views(ours, theirs, mask, labels, lifts, backend)
+    return Views(ours, theirs, mask, LABELS if loss.masked_share else None, backend)
 
 
 def leaves(seen: Seen) -> list[Tensor]:

@@ -58,17 +58,16 @@ def test_a_file_is_the_default_of_its_class_or_says_otherwise(file: Path) -> Non
 def test_an_objective_fits_a_common_pair_of_models(file: Path, family: type) -> None:
     student, teacher = family(48, 12, 2), family(48, 12, 4)
     objective = build(file)
-    objective.check(student, teacher, 4)
-    resolved = objective.resolve(student, teacher, 4)
-    ours, theirs = resolved.needs()
+    loss = objective.bind(student, teacher, 4)
+    ours, theirs = loss.reads
     assert ours and ours.layers(2) == 2
     assert bool(theirs) == (file.stem != "mlm")
-    assert resolved.label() and resolved.trains
-    if not resolved.masked_share:
+    assert loss.label() and objective.trains
+    if not loss.masked_share:
         assert not ours.logits and not theirs.logits
 
 
 def test_none_and_an_empty_sum() -> None:
     assert not build(FOLDER / "none.yaml").trains
     with pytest.raises(LabError, match="no terms"):
-        build(FOLDER / "sum.yaml").check(bert(), bert(), 4)
+        build(FOLDER / "sum.yaml").bind(bert(), bert(), 4)

@@ -20,7 +20,7 @@ from minilm_lab.objectives.sum import SumObjective
 from minilm_lab.objectives.tinybert import TinyBERTObjective
 from minilm_lab.objectives.value_mse import ValueMSEObjective
 
-from .helpers import MASK, bert, views_of
+from .helpers import MASK, bert, bind, views_of
 
 STUDENT, TEACHER = bert(12, layers=2), bert(24, layers=4)
 RELATIONS = {"_target_": "minilm_lab.objectives.relations.RelationObjective", "heads": 3, "relations": ["qk"]}
@@ -36,10 +36,9 @@ def whole() -> SumObjective:
 
 def test_losses_are_the_weighted_losses_of_the_terms() -> None:
     objective = whole()
-    objective.check(STUDENT, TEACHER, 4)
-    resolved = objective.resolve(STUDENT, TEACHER, 4)
-    views = views_of(resolved, STUDENT, TEACHER, MASK)
-    found = resolved.losses(views)
+    bound = bind(objective, STUDENT, TEACHER, 4)
+    views = views_of(bound, STUDENT, TEACHER, MASK)
+    found = bound(views)
     weights = {
         "minilm/loss_qk": 1.0,
         "minilm/loss_vv": 1.0,
@@ -50,35 +49,32 @@ def test_losses_are_the_weighted_losses_of_the_terms() -> None:
         "inner/kd/loss_soft": 0.5,
     }
     assert list(found) == list(weights)
-    terms: dict[str, Any] = {**resolved.terms, **resolved.terms["inner"].terms}
-    lifts: dict[str, Any] = {"value": views.lifts["value"], "tiny": views.lifts["inner"]["tiny"]}
+    terms: dict[str, Any] = {**bound.terms, **bound.terms["inner"].terms}
     for name, weight in weights.items():
         *_, term, loss = name.split("/")
-        views.lifts = lifts.get(term, torch.nn.ModuleDict())
-        torch.testing.assert_close(found[name], weight * terms[term].losses(views)[loss])
+        torch.testing.assert_close(found[name], weight * terms[term](views)[loss])
 
 
 def test_needs_are_united_and_lifts_are_nested() -> None:
-    resolved = whole().resolve(STUDENT, TEACHER, 4)
+    bound = bind(whole(), STUDENT, TEACHER, 4)
     ours, theirs = frozenset({1, 2}), frozenset({2, 4})
-    assert resolved.needs() == (
+    assert bound.reads == (
         Needs(frozenset({2}), ours, ours | {0}, True),
         Needs(frozenset({4}), theirs, theirs | {0}, True),
     )
-    lifts = resolved.lifts(STUDENT, TEACHER)
-    assert sorted(n for n, _ in lifts.named_parameters()) == [
-        "inner.tiny.hidden.bias",
-        "inner.tiny.hidden.weight",
-        "value.value.weight",
+    assert sorted(n for n, _ in bound.named_parameters()) == [
+        "terms.inner.terms.tiny.lift.bias",
+        "terms.inner.terms.tiny.lift.weight",
+        "terms.value.lift.weight",
     ]
-    assert len(whole().resolve(TEACHER, TEACHER, 4).lifts(TEACHER, TEACHER)) == 0
+    assert not list(bind(whole(), TEACHER, TEACHER, 4).parameters())
 
 
 def test_gradient_reaches_every_lift() -> None:
-    resolved = whole().resolve(STUDENT, TEACHER, 4)
-    views = views_of(resolved, STUDENT, TEACHER, MASK)
-    torch.stack(list(resolved.losses(views).values())).sum().backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in views.lifts.parameters())
+    bound = bind(whole(), STUDENT, TEACHER, 4)
+    views = views_of(bound, STUDENT, TEACHER, MASK)
+    torch.stack(list(bound(views).values())).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in bound.parameters())
 
 
 def test_from_a_composed_config() -> None:
@@ -93,21 +89,21 @@ def test_from_a_composed_config() -> None:
     assert built == SumObjective(
         {"minilm": RelationObjective(["qk"], 3), "mlm_kd": MLMKDObjective(2.0)}, {"mlm_kd": 2.0}
     )
-    resolved = built.resolve(STUDENT, TEACHER, 4)
-    assert json.loads(json.dumps(resolved.identity())) == {
+    bound = bind(built, STUDENT, TEACHER, 4)
+    assert json.loads(json.dumps(bound.identity())) == {
         "kind": "SumObjective",
         "terms": {
             "minilm": {"kind": "RelationObjective", "relations": ["qk"], "heads": 3, "weights": None},
-            "mlm_kd": resolved.terms["mlm_kd"].identity(),
+            "mlm_kd": bound.terms["mlm_kd"].identity(),
         },
         "weights": {"minilm": 1.0, "mlm_kd": 2.0},
     }
-    assert resolved.label() == "qk-3+mlm_kd"
+    assert bound.label() == "qk-3+mlm_kd"
 
 
 def test_a_weight_of_1_need_not_be_given() -> None:
     one, other = (
-        SumObjective({"mlm": MLMObjective()}, weights).resolve(STUDENT, TEACHER, 4)
+        bind(SumObjective({"mlm": MLMObjective()}, weights), STUDENT, TEACHER, 4)
         for weights in ({}, {"mlm": 1.0})
     )
     assert one.identity() == other.identity()
@@ -115,18 +111,14 @@ def test_a_weight_of_1_need_not_be_given() -> None:
 
 def test_the_share_of_masked_tokens() -> None:
     relations = RelationObjective(heads=3)
-    assert SumObjective({"a": relations}).masked_share == 0
-    assert (
-        SumObjective(
-            {"a": relations, "b": MLMObjective(0.2), "c": MLMKDObjective(mask_probability=0.2)}
-        ).masked_share
-        == 0.2
-    )
+    assert bind(SumObjective({"a": relations}), STUDENT, TEACHER).masked_share == 0
+    terms = {"a": relations, "b": MLMObjective(0.2), "c": MLMKDObjective(mask_probability=0.2)}
+    assert bind(SumObjective(terms), STUDENT, TEACHER).masked_share == 0.2
     with pytest.raises(
         LabError,
         match=r"objective\.terms\.b\.mask_probability=0\.2, objective\.terms\.c\.mask_probability=0\.15: .* equal",
     ):
-        SumObjective({"a": relations, "b": MLMObjective(0.2), "c": MLMKDObjective()})
+        bind(SumObjective(terms | {"c": MLMKDObjective()}), STUDENT, TEACHER)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +129,7 @@ def test_the_share_of_masked_tokens() -> None:
             {"mlm_kd": 1.0},
             r"objective\.weights\.mlm_kd: no such term\. Did you mean 'mlm'\?",
         ),
-        ({"none": NoObjective()}, {}, r"objective\.terms\.none: none trains nothing"),
+        ({"none": NoObjective()}, {}, r"objective\.terms\.none: it trains nothing"),
         (
             {"a": {"heads": 3}},
             {},
@@ -163,6 +155,6 @@ def test_impossible_sums(terms: dict[str, Any], weights: dict[str, float], messa
 
 def test_refusals_for_a_pair_of_models() -> None:
     with pytest.raises(LabError, match=r"objective=sum has no terms; .*objective=\[minilmv2,mlm_kd\]"):
-        SumObjective().check(STUDENT, TEACHER, 4)
+        SumObjective().bind(STUDENT, TEACHER, 4)
     with pytest.raises(LabError, match=r"objective\.terms\.a: objective\.heads=7 must divide"):
-        SumObjective({"a": RelationObjective(heads=7)}).check(STUDENT, TEACHER, 4)
+        SumObjective({"a": RelationObjective(heads=7)}).bind(STUDENT, TEACHER, 4)

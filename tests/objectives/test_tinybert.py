@@ -12,7 +12,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.models.taps import Needs
 from minilm_lab.objectives.tinybert import TinyBERTObjective
 
-from .helpers import MASK, bert, gpt2, leaves, loop_mse, loop_score_mse, views_of
+from .helpers import MASK, bert, bind, gpt2, leaves, loop_mse, loop_score_mse, views_of
 
 STUDENT, TEACHER = bert(12, layers=2), bert(24, layers=4)
 MASKS = pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
@@ -26,21 +26,20 @@ MASKS = pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
 )
 def test_losses(settings: dict[str, Any], pairs: list[tuple[int, int]], mask: Tensor | None) -> None:
     objective = TinyBERTObjective(0.5, 2.0, **settings)
-    objective.check(STUDENT, TEACHER, 4)
-    objective = objective.resolve(STUDENT, TEACHER, 4)
+    bound = bind(objective, STUDENT, TEACHER, 4)
     ours, theirs = (frozenset(pair[side] for pair in pairs) for side in (0, 1))
-    assert objective.needs() == tuple(Needs(scores=x, hidden=x | {0}) for x in (ours, theirs))
-    views = views_of(objective, STUDENT, TEACHER, mask)
-    found = {name: loss.detach() for name, loss in objective.losses(views).items()}
+    assert bound.reads == tuple(Needs(scores=x, hidden=x | {0}) for x in (ours, theirs))
+    views = views_of(bound, STUDENT, TEACHER, mask)
+    found = {name: loss.detach() for name, loss in bound(views).items()}
     assert list(found) == ["loss_attention", "loss_hidden"]
     attention = [loop_score_mse(views.student.scores[s], views.teacher.scores[t], mask) for s, t in pairs]
     assert float(found["loss_attention"]) == pytest.approx(0.5 * sum(attention), rel=1e-9)
     # One lift for the embeddings and all layers, with a bias.
-    assert {n: tuple(p.shape) for n, p in views.lifts.named_parameters()} == {
-        "hidden.weight": (24, 12),
-        "hidden.bias": (24,),
+    assert {n: tuple(p.shape) for n, p in bound.named_parameters()} == {
+        "lift.weight": (24, 12),
+        "lift.bias": (24,),
     }
-    matrix, bias = views.lifts["hidden"].weight.detach(), views.lifts["hidden"].bias.detach()
+    matrix, bias = bound.lift.weight.detach(), bound.lift.bias.detach()
     hidden = 0.0
     for s, t in [(0, 0), *pairs]:
         lifted = torch.stack(
@@ -52,20 +51,20 @@ def test_losses(settings: dict[str, Any], pairs: list[tuple[int, int]], mask: Te
 
 @MASKS
 def test_a_student_that_is_the_teacher_loses_nothing_and_needs_no_lift(mask: Tensor | None) -> None:
-    objective = TinyBERTObjective().resolve(TEACHER, TEACHER, 4)
-    views = views_of(objective, TEACHER, TEACHER, mask, same=True)
-    assert len(views.lifts) == 0
-    assert [float(x) for x in objective.losses(views).values()] == [0, 0]
+    bound = bind(TinyBERTObjective(), TEACHER, TEACHER, 4)
+    views = views_of(bound, TEACHER, TEACHER, mask, same=True)
+    assert not list(bound.parameters())
+    assert [float(x) for x in bound(views).values()] == [0, 0]
 
 
 def test_the_gradient_by_finite_differences() -> None:
     """Of scores, hidden states and the lift."""
-    objective = TinyBERTObjective(map="last").resolve(STUDENT, TEACHER, 4)
-    views = views_of(objective, STUDENT, TEACHER, MASK)
-    ours = [*leaves(views.student), *views.lifts.parameters()]
+    bound = bind(TinyBERTObjective(map="last"), STUDENT, TEACHER, 4)
+    views = views_of(bound, STUDENT, TEACHER, MASK)
+    ours = [*leaves(views.student), *bound.parameters()]
 
     def loss(*_: Tensor) -> Tensor:
-        return torch.stack(list(objective.losses(views).values())).sum()
+        return torch.stack(list(bound(views).values())).sum()
 
     assert torch.autograd.gradcheck(loss, ours, nondet_tol=0)
     loss().backward()
@@ -76,10 +75,10 @@ def test_the_gradient_by_finite_differences() -> None:
 
 def test_hidden_keys_are_left_out() -> None:
     student, teacher = gpt2(12, layers=2), gpt2()
-    objective = TinyBERTObjective(hidden_weight=0).resolve(student, teacher, 4)
-    views = views_of(objective, student, teacher, MASK, causal=True)
+    bound = bind(TinyBERTObjective(hidden_weight=0), student, teacher, 4)
+    views = views_of(bound, student, teacher, MASK, causal=True)
     ours = leaves(views.student)
-    (loss,) = objective.losses(views).values()
+    (loss,) = bound(views).values()
     expected = sum(
         loop_score_mse(views.student.scores[s].detach(), views.teacher.scores[t], MASK)
         for s, t in ((1, 2), (2, 4))
@@ -89,32 +88,32 @@ def test_hidden_keys_are_left_out() -> None:
 
 
 def test_padding_may_hold_anything() -> None:
-    objective = TinyBERTObjective().resolve(STUDENT, TEACHER, 4)
-    views = views_of(objective, STUDENT, TEACHER, MASK)
-    expected = [float(x) for x in objective.losses(views).values()]
+    bound = bind(TinyBERTObjective(), STUDENT, TEACHER, 4)
+    views = views_of(bound, STUDENT, TEACHER, MASK)
+    expected = [float(x) for x in bound(views).values()]
     real = MASK[:, None, :, None] & MASK[:, None, None, :]
     for seen in (views.student, views.teacher):
         seen.scores = {n: x.masked_fill(~real, torch.nan) for n, x in seen.scores.items()}
         seen.hidden = {n: x.masked_fill(~MASK[:, :, None], torch.nan) for n, x in seen.hidden.items()}
-    assert [float(x) for x in objective.losses(views).values()] == pytest.approx(expected)
+    assert [float(x) for x in bound(views).values()] == pytest.approx(expected)
 
 
 def test_a_term_of_weight_0_reads_nothing() -> None:
-    attention = TinyBERTObjective(hidden_weight=0).resolve(STUDENT, TEACHER, 4)
-    assert attention.needs()[0] == Needs(scores=frozenset({1, 2}))
-    assert len(attention.lifts(STUDENT, TEACHER)) == 0
+    attention = bind(TinyBERTObjective(hidden_weight=0), STUDENT, TEACHER, 4)
+    assert attention.reads[0] == Needs(scores=frozenset({1, 2}))
+    assert not list(attention.parameters())
     hidden = TinyBERTObjective(attention_weight=0)
-    hidden.check(bert(12, 4, layers=2), TEACHER, 4)
-    assert hidden.resolve(STUDENT, TEACHER, 4).needs()[1] == Needs(hidden=frozenset({0, 2, 4}))
-    assert list(attention.losses(views_of(attention, STUDENT, TEACHER))) == ["loss_attention"]
+    bind(hidden, bert(12, 4, layers=2), TEACHER, 4)
+    assert bind(hidden, STUDENT, TEACHER, 4).reads[1] == Needs(hidden=frozenset({0, 2, 4}))
+    assert list(attention(views_of(attention, STUDENT, TEACHER))) == ["loss_attention"]
 
 
 def test_losses_are_float32_under_autocast() -> None:
-    objective = TinyBERTObjective().resolve(STUDENT, TEACHER, 4)
-    views = views_of(objective, STUDENT, TEACHER, MASK, dtype=torch.bfloat16)
-    views.lifts.float()
+    bound = bind(TinyBERTObjective(), STUDENT, TEACHER, 4)
+    views = views_of(bound, STUDENT, TEACHER, MASK, dtype=torch.bfloat16)
+    bound.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = objective.losses(views)
+        found = bound(views)
     assert {x.dtype for x in found.values()} == {torch.float32}
 
 
@@ -123,9 +122,9 @@ def test_refusals() -> None:
         LabError,
         match=r"objective\.attention_weight=1\.0 .* student has 4 .* 3; set student\.heads=3 or objective",
     ):
-        TinyBERTObjective().check(bert(12, 4, layers=2), TEACHER, 4)
+        TinyBERTObjective().bind(bert(12, 4, layers=2), TEACHER, 4)
     with pytest.raises(LabError, match=r"objective\.map=uniform .* 4 layers .* only 2"):
-        TinyBERTObjective().check(TEACHER, TEACHER, 2)
+        TinyBERTObjective().bind(TEACHER, TEACHER, 2)
     with pytest.raises(LabError, match="one of attention_weight, hidden_weight must be more than 0"):
         TinyBERTObjective(0, 0)
     with pytest.raises(LabError, match=r"objective\.hidden_weight=-1 must be 0 or more"):
@@ -135,14 +134,14 @@ def test_refusals() -> None:
 
 
 def test_identity_and_label() -> None:
-    uniform = TinyBERTObjective().resolve(STUDENT, TEACHER, 4)
+    uniform = bind(TinyBERTObjective(), STUDENT, TEACHER, 4)
     assert uniform.identity() == {
         "kind": "TinyBERTObjective",
         "attention_weight": 1.0,
         "hidden_weight": 1.0,
         "pairs": [[1, 2], [2, 4]],
     }
-    by_hand = TinyBERTObjective(pairs=[[1, 2], [2, 4]]).resolve(STUDENT, TEACHER, 4)
+    by_hand = bind(TinyBERTObjective(pairs=[[1, 2], [2, 4]]), STUDENT, TEACHER, 4)
     assert by_hand.identity() == uniform.identity()
     assert uniform.label() == "tinybert"
-    assert TinyBERTObjective(map="top").resolve(STUDENT, TEACHER, 4).label() == "tinybert-top"
+    assert bind(TinyBERTObjective(map="top"), STUDENT, TEACHER, 4).label() == "tinybert-top"

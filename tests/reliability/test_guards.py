@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from objectives.helpers import bert, views_of
+from objectives.helpers import bert, bind, views_of
 from torch import Tensor
 from training.helpers import lines
 from transformers import AutoModel
@@ -270,10 +270,10 @@ def test_samples_are_told() -> None:
 def test_a_student_that_equals_its_teacher_gives_zero(pair: str, backend: str) -> None:
     """Every relation: in float64, as the objective computes it."""
     config = bert(layers=4)
-    objective = RelationObjective(relations=[pair], heads=6).resolve(config, config, 4)
-    (loss,) = objective.losses(views_of(objective, config, config, same=True, backend=backend)).values()
+    bound = bind(RelationObjective(relations=[pair], heads=6), config, config, 4)
+    (loss,) = bound(views_of(bound, config, config, same=True, backend=backend)).values()
     assert abs(float(loss.detach())) < 1e-12
-    other = objective.losses(views_of(objective, config, config, backend=backend))
+    other = bound(views_of(bound, config, config, backend=backend))
     assert all(float(loss) > 0.01 for loss in other.values())
 
 
@@ -294,13 +294,9 @@ def test_the_teacher_as_its_own_student_has_no_loss(
     ready = plan(compose_command("distill", [*kept, *words]))
     body = AutoModel.from_pretrained(tiny_teacher).eval()
     twin = AutoModel.from_pretrained(tiny_teacher).eval()
-    objective = ready.job.objective
-    config = body.config
-    resolved = type(objective)(
-        **{name: getattr(objective, name) for name in ("relations", "heads", "weights", "map")}
-    ).resolve(config, config, 4)
-    ours, theirs = resolved.needs()
-    module = Distiller(Tapped(twin, ours), Tapped(body, theirs), resolved, Optim(), 1)
+    loss = ready.job.objective.bind(body.config, body.config, 4)
+    ours, theirs = loss.reads
+    module = Distiller(Tapped(twin, ours), Tapped(body, theirs), loss, Optim(), 1)
     twin.eval()
     ids = torch.arange(32).reshape(2, 16) % 100 + 5
     batch = {"input_ids": ids, "mask": None, "masked": None, "labels": None}
@@ -314,6 +310,6 @@ def test_the_teacher_as_its_own_student_has_no_loss(
 
 def test_hidden_relations_of_a_twin_give_zero() -> None:
     config = bert(layers=4)
-    objective = HiddenRelationObjective().resolve(config, config, 4)
-    losses = objective.losses(views_of(objective, config, config, same=True))
+    bound = bind(HiddenRelationObjective(), config, config, 4)
+    losses = bound(views_of(bound, config, config, same=True))
     assert losses and all(abs(float(loss.detach())) < 1e-12 for loss in losses.values())
