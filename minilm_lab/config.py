@@ -28,7 +28,7 @@ ALLOWED_PREFIX = "minilm_lab."
 #: What an option of each group is: the class, or a class it extends (or, for loggers, the module it is in).
 KINDS = {
     "assistant": "minilm_lab.models.assistant.Assistant",
-    "corpus": "minilm_lab.corpora.corpus.Corpus",
+    "corpus": "minilm_lab.data.corpus.Corpus",
     "evaluator": "minilm_lab.evaluation.base.Evaluator",
     "head": "minilm_lab.training.settings.Head",
     "impl": "minilm_lab.training.settings.Impl",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpora.helpers import WORDS, wordpiece
+from data.helpers import WORDS, wordpiece
 from lab import Lab
 from transformers import BertConfig, BertModel
 

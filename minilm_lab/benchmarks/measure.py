@@ -22,7 +22,7 @@ from minilm_lab.benchmarks.machine import matrix_rate, peak_bytes
 from minilm_lab.benchmarks.published import materialised_loss
 from minilm_lab.benchmarks.step import PARTS, RELATIONS, Shape, Step, Stopped, Variant
 from minilm_lab.benchmarks.text import random_blocks
-from minilm_lab.corpora import loader
+from minilm_lab.data import loader
 from minilm_lab.models.taps import Projections
 from minilm_lab.relations import relation_kls
 

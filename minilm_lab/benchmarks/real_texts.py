@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from minilm_lab import hub_access
-from minilm_lab.corpora.docstrings import docstrings
+from minilm_lab.data.docstrings import docstrings
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.base import Examples, Task
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minilm_lab.corpora.blocks import TOKENS, Blocks, Index
+from minilm_lab.data.blocks import TOKENS, Blocks, Index
 
 
 def random_blocks(folder: Path, vocabulary: int, length: int, count: int) -> Blocks:

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from minilm_lab.corpora.masking import Masking, masking_for
+from minilm_lab.data.masking import Masking, masking_for
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import AssistantTeacher
 from minilm_lab.models.parameters import count_parameters

@@ -64,7 +64,7 @@ class Distiller(Optimised):
         teacher.to(self.device)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return {"loss": the sum, "loss_qq": …} for a batch of corpora.batches (see Batch)."""
+        """Return {"loss": the sum, "loss_qq": …} for a batch of data.batches (see Batch)."""
         ids, mask, masked = batch["input_ids"], batch["mask"], batch["masked"]
         _, student = self._run
         views = Views(

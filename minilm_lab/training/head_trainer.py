@@ -31,7 +31,7 @@ class HeadTrainer(Optimised):
         self._hidden = (Tapped(model, Needs(logits=True)),)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return {"loss": cross-entropy of the masked tokens} for a batch of corpora.batches."""
+        """Return {"loss": cross-entropy of the masked tokens} for a batch of data.batches."""
         logits = self._hidden[0](batch["input_ids"], batch["mask"], batch["masked"]).logits
         return {"loss": F.cross_entropy(logits.float(), batch["labels"])}
 

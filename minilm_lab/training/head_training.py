@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from minilm_lab.corpora.masking import masking_for
+from minilm_lab.data.masking import masking_for
 from minilm_lab.models.mlm import new_masked_lm, with_body
 from minilm_lab.models.saving import save_model
 from minilm_lab.models.teacher import Teacher

@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from minilm_lab.corpora import Blocks, build, held_out_batches, loader
-from minilm_lab.corpora.masking import Masking
+from minilm_lab.data import Blocks, build, held_out_batches, loader
+from minilm_lab.data.masking import Masking
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.callbacks import HeldOut, Journal
 from minilm_lab.training.fit import fit, micro_batch

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora.helpers import WORDS
+from data.helpers import WORDS
 
 from minilm_lab.tasks.hub import HubTask
 

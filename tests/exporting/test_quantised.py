@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora.helpers import many_texts, wordpiece
+from data.helpers import many_texts, wordpiece
 from scipy.stats import rankdata
 
 from minilm_lab.errors import LabError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpora.helpers import TEXT, WORDS
+from data.helpers import TEXT, WORDS
 from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.exporting.sentence_transformers import write_pooling

@@ -142,7 +142,7 @@ def sleep_in_tokenising(number: int, mark: Path) -> None:
 
 
 def _while_tokenising(number: int, then: Callable[[], None]) -> None:
-    from minilm_lab.corpora import cache
+    from minilm_lab.data import cache
 
     tokenise = cache.tokenise
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from corpora.helpers import WORDS, wordpiece
+from data.helpers import WORDS, wordpiece
 from lab import Finished, Lab, Running
 from transformers import BertConfig, BertModel
 

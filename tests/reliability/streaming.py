@@ -15,10 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # before the fork: what the libraries take is not the text's
-from corpora.helpers import WORDS, wordpiece
+from data.helpers import WORDS, wordpiece
 
-from minilm_lab.corpora import build, loader
-from minilm_lab.corpora.path import PathCorpus
+from minilm_lab.data import build, loader
+from minilm_lab.data.path import PathCorpus
 
 _MIB = 1 << 20
 

@@ -54,7 +54,7 @@ def test_the_true_command_line(number: int, code: int, material: Material, tmp_p
 
 
 def _tokenise(mark: Path, here: Path) -> None:
-    from minilm_lab.corpora.docstrings import docstrings
+    from minilm_lab.data.docstrings import docstrings
 
     os.chdir(here)
     stream = docstrings(10_000_000)

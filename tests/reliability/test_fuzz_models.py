@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from corpora.helpers import byte_bpe, wordpiece
+from data.helpers import byte_bpe, wordpiece
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -19,7 +19,7 @@ from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.distill import DistillPlan, plan
 from minilm_lab.commands.finetune import finetune
 from minilm_lab.commands.finetune import plan as plan_finetune
-from minilm_lab.corpora.masking import masking_for
+from minilm_lab.data.masking import masking_for
 from minilm_lab.errors import LabError
 from minilm_lab.training.pair import load_pair
 from minilm_lab.training.stream import open_stream

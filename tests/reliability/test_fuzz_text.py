@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from corpora.helpers import byte_bpe, wordpiece
+from data.helpers import byte_bpe, wordpiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm_lab.corpora import Packing, build
-from minilm_lab.corpora.path import PathCorpus
+from minilm_lab.data import Packing, build
+from minilm_lab.data.path import PathCorpus
 from minilm_lab.errors import LabError
 
 from .fuzzing import Count, cases

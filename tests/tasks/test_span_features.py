@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from corpora.helpers import byte_bpe, wordpiece
+from data.helpers import byte_bpe, wordpiece
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 

@@ -15,7 +15,7 @@ from transformers import AutoModel
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.distill import distill, plan
-from minilm_lab.corpora import held_out_batches
+from minilm_lab.data import held_out_batches
 from minilm_lab.models.student import build_student
 from minilm_lab.training import distillation
 from minilm_lab.training.distiller import Distiller

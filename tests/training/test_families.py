@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpora.helpers import byte_bpe
+from data.helpers import byte_bpe
 from models.helpers import body_of, tokenizer_of
 from transformers import AutoModel, AutoTokenizer
 

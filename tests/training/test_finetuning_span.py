@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora.helpers import WORDS, byte_bpe
+from data.helpers import WORDS, byte_bpe
 from lab import Lab
 from tasks import span_reference
 from torch.nn import functional as F

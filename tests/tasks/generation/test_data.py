@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora.helpers import byte_bpe, wordpiece
+from data.helpers import byte_bpe, wordpiece
 
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.base import Examples

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpora.helpers import WORDS, wordpiece
+from data.helpers import WORDS, wordpiece
 from lab import Lab
 from torch.nn import functional as F
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from minilm_lab.corpora.blocks import Blocks
-from minilm_lab.corpora.masking import IGNORED, Masking
-from minilm_lab.corpora.order import Order
+from minilm_lab.data.blocks import Blocks
+from minilm_lab.data.masking import IGNORED, Masking
+from minilm_lab.data.order import Order
 from minilm_lab.errors import LabError
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a configuration error should not

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minilm_lab.corpora.checksum import settings_checksum
-from minilm_lab.corpora.corpus import Corpus
-from minilm_lab.corpora.docstrings import docstrings, versions
+from minilm_lab.data.checksum import settings_checksum
+from minilm_lab.data.corpus import Corpus
+from minilm_lab.data.docstrings import docstrings, versions
 from minilm_lab.errors import LabError
 
 
@@ -51,7 +51,7 @@ class EmbeddedCorpus(Corpus):
 
     @staticmethod
     def _sentences(cache: Path) -> list[str]:
-        # Inside the function: tasks stand beside corpora, and only this one corpus needs them.
+        # Inside the function: tasks stand above data, and only this one corpus needs them.
         from minilm_lab.tasks.sentiment import unlabelled
 
         return unlabelled(cache)

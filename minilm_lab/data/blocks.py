@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minilm_lab.corpora.checksum import file_checksum
-from minilm_lab.corpora.splitmix import GAMMA, mixed
+from minilm_lab.data.checksum import file_checksum
+from minilm_lab.data.splitmix import GAMMA, mixed
 
 TOKENS = "tokens.bin"
 LENGTHS = "lengths.bin"

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from minilm_lab.corpora.corpus import Packing
-from minilm_lab.corpora.specials import Specials
-from minilm_lab.corpora.tokenise import TokenBatch
+from minilm_lab.data.corpus import Packing
+from minilm_lab.data.specials import Specials
+from minilm_lab.data.tokenise import TokenBatch
 
 Tokens = npt.NDArray[np.unsignedinteger]
 

@@ -11,9 +11,9 @@ from typing import Optional
 
 from omegaconf import MISSING
 
-from minilm_lab.corpora.checksum import settings_checksum
-from minilm_lab.corpora.corpus import Corpus
-from minilm_lab.corpora.huggingface import data_checksums, local_copy, texts
+from minilm_lab.data.checksum import settings_checksum
+from minilm_lab.data.corpus import Corpus
+from minilm_lab.data.huggingface import data_checksums, local_copy, texts
 from minilm_lab.errors import LabError
 
 

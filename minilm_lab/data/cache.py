@@ -15,12 +15,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from minilm_lab.corpora.blocks import LENGTHS, TOKENS, Blocks, BrokenCache, Index, write_index
-from minilm_lab.corpora.checksum import settings_checksum
-from minilm_lab.corpora.corpus import Corpus, Packing
-from minilm_lab.corpora.pack import packer, token_dtype
-from minilm_lab.corpora.specials import specials_of
-from minilm_lab.corpora.tokenise import tokenise
+from minilm_lab.data.blocks import LENGTHS, TOKENS, Blocks, BrokenCache, Index, write_index
+from minilm_lab.data.checksum import settings_checksum
+from minilm_lab.data.corpus import Corpus, Packing
+from minilm_lab.data.pack import packer, token_dtype
+from minilm_lab.data.specials import specials_of
+from minilm_lab.data.tokenise import tokenise
 from minilm_lab.errors import LabError
 from minilm_lab.locks import locked
 

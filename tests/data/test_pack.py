@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm_lab.corpora import Packing
-from minilm_lab.corpora.pack import packer, token_dtype
-from minilm_lab.corpora.specials import Specials, specials_of
-from minilm_lab.corpora.tokenise import TokenBatch
+from minilm_lab.data import Packing
+from minilm_lab.data.pack import packer, token_dtype
+from minilm_lab.data.specials import Specials, specials_of
+from minilm_lab.data.tokenise import TokenBatch
 from minilm_lab.errors import LabError
 
 BERT = Specials(prefix=[2], suffix=[3], separator=3, pad=0, largest=199)

@@ -10,8 +10,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from minilm_lab.corpora import Packing
-from minilm_lab.corpora.path import PathCorpus
+from minilm_lab.data import Packing
+from minilm_lab.data.path import PathCorpus
 from minilm_lab.errors import LabError
 
 CACHE = Path("unused")

@@ -10,10 +10,10 @@ from typing import Optional
 
 from omegaconf import MISSING
 
-from minilm_lab.corpora.checksum import settings_checksum
-from minilm_lab.corpora.corpus import Corpus, Packing
-from minilm_lab.corpora.files import SUFFIXES, checked_checksums, file_documents
-from minilm_lab.corpora.huggingface import data_checksums, texts
+from minilm_lab.data.checksum import settings_checksum
+from minilm_lab.data.corpus import Corpus, Packing
+from minilm_lab.data.files import SUFFIXES, checked_checksums, file_documents
+from minilm_lab.data.huggingface import data_checksums, texts
 from minilm_lab.errors import LabError
 from minilm_lab.paths import is_there
 

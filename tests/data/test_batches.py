@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm_lab.corpora import Batch, Blocks, held_out_batches, loader
-from minilm_lab.corpora.order import Order
+from minilm_lab.data import Batch, Blocks, held_out_batches, loader
+from minilm_lab.data.order import Order
 from minilm_lab.errors import LabError
 
 

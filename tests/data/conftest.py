@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minilm_lab.corpora import Blocks, Packing, build
+from minilm_lab.data import Blocks, Packing, build
 
 from .helpers import ListCorpus, byte_bpe, many_texts, wordpiece
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chisquare
 
-from corpora.helpers import wordpiece
-from minilm_lab.corpora.masking import IGNORED, Masking, mask_tokens, masking_for
+from data.helpers import wordpiece
+from minilm_lab.data.masking import IGNORED, Masking, mask_tokens, masking_for
 from minilm_lab.errors import LabError
 
 SETTINGS = {"seed": 1, "probability": 0.15, "mask_id": 4, "vocabulary": 50, "never": {0, 2, 3, 4}}

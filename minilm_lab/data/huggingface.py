@@ -7,8 +7,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from minilm_lab.corpora.checksum import file_checksums
-from minilm_lab.corpora.files import missing_column, text_of
+from minilm_lab.data.checksum import file_checksums
+from minilm_lab.data.files import missing_column, text_of
 from minilm_lab.errors import LabError, nearest
 
 _ROWS = 512

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minilm_lab.corpora.tokenise import pieces, tokenise
+from minilm_lab.data.tokenise import pieces, tokenise
 
 from .helpers import WORDS, byte_bpe, wordpiece
 
@@ -56,9 +56,9 @@ def test_a_forked_process_can_tokenise_and_says_nothing() -> None:
     """Threads of the parent's tokenizer do not exist in the child: it must not wait for them."""
     code = """
 import os, sys
-from minilm_lab.corpora.tokenise import tokenise
+from minilm_lab.data.tokenise import tokenise
 sys.path.insert(0, sys.argv[1])
-from corpora.helpers import wordpiece
+from data.helpers import wordpiece
 tokenizer = wordpiece()
 texts = ["the cat sat"] * 1000
 parent = list(tokenise(texts, tokenizer))

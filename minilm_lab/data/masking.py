@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minilm_lab.corpora.splitmix import GAMMA, Words, mixed
+from minilm_lab.data.splitmix import GAMMA, Words, mixed
 from minilm_lab.errors import LabError
 
 #: Label of a token that is not predicted; what torch's cross-entropy ignores.

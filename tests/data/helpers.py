@@ -10,8 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from minilm_lab.corpora import Corpus
-from minilm_lab.corpora.checksum import settings_checksum
+from minilm_lab.data import Corpus
+from minilm_lab.data.checksum import settings_checksum
 
 WORDS = [
     "the",

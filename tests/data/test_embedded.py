@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from minilm_lab.corpora import docstrings as module
-from minilm_lab.corpora.docstrings import docstrings, docstrings_of_source, versions
-from minilm_lab.corpora.embedded import EmbeddedCorpus
+from minilm_lab.data import docstrings as module
+from minilm_lab.data.docstrings import docstrings, docstrings_of_source, versions
+from minilm_lab.data.embedded import EmbeddedCorpus
 from minilm_lab.errors import LabError
 
 CACHE = Path("unused")

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilm_lab.corpora import Blocks, Packing, build
-from minilm_lab.corpora import cache as cache_module
-from minilm_lab.corpora.blocks import BrokenCache, held_out_count
+from minilm_lab.data import Blocks, Packing, build
+from minilm_lab.data import cache as cache_module
+from minilm_lab.data.blocks import BrokenCache, held_out_count
 from minilm_lab.errors import LabError
 
 from .helpers import ListCorpus, many_texts, wordpiece

@@ -9,8 +9,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from minilm_lab.corpora import build
-from minilm_lab.corpora.hub import HubCorpus, HubSource, Rows
+from minilm_lab.data import build
+from minilm_lab.data.hub import HubCorpus, HubSource, Rows
 from minilm_lab.errors import LabError
 
 from .test_path import write, write_parquet

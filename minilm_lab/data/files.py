@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from minilm_lab.corpora.checksum import file_checksums
+from minilm_lab.data.checksum import file_checksums
 from minilm_lab.errors import LabError, nearest
 
 logger = logging.getLogger(__name__)
