@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.encoder import Encoder
 from minilm_lab.probes.base import TaskProbe
-from minilm_lab.probes.embedding import embed
 from minilm_lab.tasks import holdout
 from minilm_lab.tasks.base import Examples, Splits
 
@@ -50,9 +50,8 @@ class NeighboursProbe(TaskProbe):
     ) -> dict[str, float]:
         """{"<task>_knn_accuracy": …}."""
         both = [*splits.train.texts, *splits.dev.texts]
-        rows = embed(
-            model, tokenizer, both, length=self.length, batch_size=self.batch_size, layer=self.layer
-        ).numpy()
+        encoder = Encoder(model, tokenizer, length=self.length, batch_size=self.batch_size, layer=self.layer)
+        rows = encoder(both).numpy()
         known, asked = rows[: len(splits.train)], rows[len(splits.train) :]
         voters = KNeighborsClassifier(self.k, metric="cosine", algorithm="brute")
         guessed = voters.fit(known, splits.train.labels).predict(asked)

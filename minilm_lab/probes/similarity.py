@@ -9,8 +9,9 @@ from scipy.stats import spearmanr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.encoder import Encoder
+from minilm_lab.models.pooling import cosine
 from minilm_lab.probes.base import TaskProbe
-from minilm_lab.probes.embedding import cosine, embed
 from minilm_lab.tasks.base import Splits
 
 
@@ -40,10 +41,9 @@ class SimilarityProbe(TaskProbe):
         """{"<task>_spearman": …}; 0 where all cosines are equal."""
         pairs = splits.dev.texts
         sides = [(first, None) for first, _ in pairs] + [(second or "", None) for _, second in pairs]
-        rows = embed(
-            model, tokenizer, sides, length=self.length, batch_size=self.batch_size, layer=self.layer
-        )
-        similar = cosine(rows[: len(pairs)], rows[len(pairs) :])
+        encoder = Encoder(model, tokenizer, length=self.length, batch_size=self.batch_size, layer=self.layer)
+        rows = encoder(sides)
+        similar = cosine(rows[: len(pairs)], rows[len(pairs) :]).numpy()
         constant = bool((similar == similar[0]).all())
         found = 0.0 if constant else float(spearmanr(similar, splits.dev.references).statistic)
         return {f"{self._task.name}_spearman": 100.0 * found}

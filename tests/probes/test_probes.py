@@ -9,8 +9,8 @@ from transformers import AutoModel, AutoTokenizer
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.config import build
 from minilm_lab.errors import LabError
+from minilm_lab.models.encoder import Encoder
 from minilm_lab.probes.base import NoProbe
-from minilm_lab.probes.embedding import embed
 from minilm_lab.probes.neighbours import NeighboursProbe
 from minilm_lab.probes.similarity import SimilarityProbe
 from minilm_lab.registry import embedded_model
@@ -41,8 +41,8 @@ def test_neighbours_against_a_loop(tiny_task, model, reader, tmp_path, k):
     probe = NeighboursProbe(task=classes(tiny_task), k=k, train_examples=30, dev_examples=15, length=32)
     splits = probe.load(None, tmp_path)
     assert (len(splits.train), len(splits.dev)) == (30, 15)
-    known = embed(model, reader, splits.train.texts, length=32).double()
-    asked = embed(model, reader, splits.dev.texts, length=32).double()
+    known = Encoder(model, reader, length=32)(splits.train.texts).double()
+    asked = Encoder(model, reader, length=32)(splits.dev.texts).double()
     right = 0
     for row, label in zip(asked, splits.dev.labels, strict=True):
         near = sorted(range(30), key=lambda n: -cosines(row, known[n]))[:k]
@@ -88,7 +88,7 @@ def test_similarity_against_a_loop(model, reader, tmp_path):
     splits = probe.load(None, tmp_path)
     similar = []
     for first, second in splits.dev.texts:
-        a, b = (embed(model, reader, [(text, None)])[0].double() for text in (first, second))
+        a, b = (Encoder(model, reader)([text])[0].double() for text in (first, second))
         similar.append(round(cosines(a, b), 5))
     expected = 100 * correlation(ranks(similar), ranks(splits.dev.references))
     # Rounded cosines: equal pairs tie here, and differ by rounding there.
