@@ -2,74 +2,53 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
 
 from minilm_lab import config
-from minilm_lab.commands import pretrain as pretraining
+from minilm_lab.commands import pretrain
 from minilm_lab.commands.parts import check_length, corpus_identity, read_how, read_seed, scale_of
-from minilm_lab.commands.pretrain import PretrainPlan
+from minilm_lab.models import cost
 from minilm_lab.models.assistant import Assistant, AssistantTeacher
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
 from minilm_lab.probes.base import Probe
-from minilm_lab.runs.folder import RunFolder, execute
-from minilm_lab.runs.identity import identity_of, slug
+from minilm_lab.runs.graph import Run
+from minilm_lab.runs.identity import slug
 from minilm_lab.training.distillation import Distillation
 from minilm_lab.training.fit import micro_batch
 from minilm_lab.training.settings import How, Optim
 
-log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class DistillPlan:
-    """A checked distillation and the run that keeps it; no model is loaded yet."""
-
-    job: Distillation
-    what: dict[str, Any]
-    folder: RunFolder
-    assistant: DistillPlan | None = None
-    """The distillation that makes its teacher, where that is a teacher assistant."""
-    head: PretrainPlan | None = None
-    """The training of its teacher's masked-LM head, where it reads one of the lab's making."""
-
-
-def plan(cfg: DictConfig) -> DistillPlan:
-    """Check the config as far as that is possible without loading a model, and name the run."""
+def plan(cfg: DictConfig) -> Run:
+    """Check the config as far as that is possible without loading a model; name the run and those it starts from."""
     how = read_how(cfg)
     teacher: Teacher = config.section(cfg, "teacher")
     student: Student = config.section(cfg, "student")
     assistant: Assistant = config.section(cfg, "assistant")
-    config.section(cfg, "head")
-    teacher_config = teacher.config(how.cache)
     objective: Objective = config.section(cfg, "objective")
-    before: DistillPlan | None = None
-    if objective.trains:
-        for size in assistant.students(student, teacher_config):
-            before = _plan_one(cfg, how, _as_teacher(before) or teacher, size, before)
-    if before is not None:
-        student = student.absolute(teacher_config)
-    return _plan_one(cfg, how, _as_teacher(before) or teacher, student, before)
+    config.section(cfg, "head")
+    original = teacher.config(how.cache)
+    chain = assistant.students(student, original) if objective.trains else []
+    run: Run | None = None
+    for size in [*chain, student.absolute(original) if chain else student]:
+        run = _plan_one(cfg, how, teacher if run is None else _as_teacher(run), size, run)
+    assert run is not None
+    return run
 
 
-def _as_teacher(made: DistillPlan | None) -> AssistantTeacher | None:
-    if made is None:
-        return None
-    job = made.job
+def _as_teacher(run: Run) -> AssistantTeacher:
+    job: Distillation = run.job
     original = job.teacher.original if isinstance(job.teacher, AssistantTeacher) else job.teacher
-    size = made.what["student"]
+    size = run.what["student"]
     return AssistantTeacher(
         name=f"{original.name}-ta_l{size['layers']}_h{size['hidden_size']}",
-        path=str(made.folder.path / "student"),
-        run=made.folder.identity,
+        path=str(run.folder.path / "student"),
+        run=run.identity,
         planned=job.student.config(job.teacher.config(job.how.cache)),
         original=original,
         rotary=original.rotary,
@@ -77,9 +56,8 @@ def _as_teacher(made: DistillPlan | None) -> AssistantTeacher | None:
     )
 
 
-def _plan_one(
-    cfg: DictConfig, how: How, teacher: Teacher, student: Student, before: DistillPlan | None
-) -> DistillPlan:
+def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, assistant: Run | None) -> Run:
+    """One distillation of a chain; `assistant` made its teacher."""
     objective: Objective = config.section(cfg, "objective")
     corpus = config.section(cfg, "corpus")
     optim: Optim = config.section(cfg, "optim")
@@ -96,24 +74,24 @@ def _plan_one(
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
     limit = positions_of(teacher_config)
     check_length(scale, teacher, limit)
-    head: PretrainPlan | None = None
+    head: Run | None = None
     # An assistant that was distilled with logits has a head of its own.
-    if before is None and config.section(cfg, "head").train and loss.reads[1].logits:
-        head = pretraining.plan(cfg)
+    if assistant is None and config.section(cfg, "head").train and loss.reads[1].logits:
+        head = pretrain.plan(cfg)
 
+    shape = student.identity(teacher_config)
     what: dict[str, Any] = {
         "teacher": teacher.identity(how.cache),
-        "student": student.identity(teacher_config),
+        "student": shape,
         "objective": loss.identity(),
         "seed": seed,
     }
     if head is not None:
-        what["head"] = {"run": head.folder.identity}
+        what["head"] = {"run": head.identity}
     if objective.trains:
         what["corpus"] = corpus_identity(corpus, how)
         what["optim"] = config.plain(optim)
         what["scale"] = {n: getattr(scale, n) for n in ("steps", "batch_size", "length")}
-    shape = what["student"]
     name = slug(
         teacher.name,
         f"l{shape['layers']}_h{shape['hidden_size']}",
@@ -121,48 +99,26 @@ def _plan_one(
         corpus.name if objective.trains else "",
         scale.name if objective.trains else "",
     )
-    folder = RunFolder(how.runs, "distill", name, identity_of("distill", what))
     probe.check(limit, int(student_config.num_hidden_layers))
     if head is not None:
-        job = replace(job, head=head.product)
-    return DistillPlan(job, what, folder, before, head)
+        job = replace(job, head=head.folder.path / "model")
 
+    def operations() -> float:
+        blocks = scale.steps * scale.batch_size if objective.trains else 0
+        taught = cost.of_blocks(teacher_config, blocks, scale.length, distilled)
+        return taught + cost.of_blocks(student_config, blocks, scale.length, training=True)
 
-def distill(ready: DistillPlan) -> dict[str, Any]:
-    """Return the record of the run, doing what is missing: first its teacher assistants and its teacher's head."""
-    if ready.folder.result() is None:
-        if ready.assistant is not None:
-            distill(ready.assistant)
-        if ready.head is not None:
-            ready.head.make()
-    return execute(ready.folder, ready.what, ready.job.how.plain(), ready.job.train)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One of the runs that make a student."""
-
-    folder: RunFolder
-    make: Callable[[], Any]
-    """Does it, once the steps before it are done."""
-    plan: DistillPlan | PretrainPlan
-
-
-def steps(ready: DistillPlan) -> list[Step]:
-    """Everything that `distill` makes, in order: assistants, the teacher's head, the student itself."""
-    before = steps(ready.assistant) if ready.assistant is not None else []
-    head = [Step(ready.head.folder, ready.head.make, ready.head)] if ready.head is not None else []
-    return [*before, *head, Step(ready.folder, partial(distill, ready), ready)]
+    inputs = tuple(needed for needed in (assistant, head) if needed is not None)
+    return Run("distill", name, what, job, operations, inputs)
 
 
 def run(cfg: DictConfig) -> float:
     """Entry point for Hydra; returns the held-out loss, for sweepers that minimise."""
-    ready = plan(cfg)
-    before = ready.folder.result()
-    record = distill(ready)
-    known = " (from its record)" if before is not None else ""
+    planned = plan(cfg)
+    known = " (from its record)" if planned.done else ""
+    record = planned.make()
     losses = record.get("held_out_loss") or {}
-    told = f"held-out loss {losses['first']:.4f} -> {losses['last']:.4f}, " if losses else ""
-    print(f"{told}{record['parameters']['total'] / 1e6:.1f} M parameters{known}")
-    print(f"student: {ready.folder.path / 'student'}")
+    change = f"held-out loss {losses['first']:.4f} -> {losses['last']:.4f}, " if losses else ""
+    print(f"{change}{record['parameters']['total'] / 1e6:.1f} M parameters{known}")
+    print(f"student: {planned.folder.path / 'student'}")
     return float(losses.get("last", 0.0))

@@ -25,8 +25,8 @@ def chosen() -> str:
     return str(HydraConfig.get().runtime.choices.get("hydra/launcher") or "basic")
 
 
-def launch(task: Callable[[DictConfig], Any], jobs: Sequence[Sequence[str]]) -> str | None:
-    """Do `task` with the config of `finetune` under each job's overrides; return what went wrong with the launcher.
+def launch(command: str, task: Callable[[DictConfig], Any], jobs: Sequence[Sequence[str]]) -> str | None:
+    """Do `task` with the config of `command` under each job's overrides; return what went wrong with the launcher.
 
     A job tells its own success in its run's folder. Threads are shared out among the jobs that run at a time,
     unless impl.threads is given.
@@ -37,10 +37,10 @@ def launch(task: Callable[[DictConfig], Any], jobs: Sequence[Sequence[str]]) -> 
     outer, outer_config = instance.hydra, config.cfg
     instance.clear()
     try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="finetune"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=command):
             inner = GlobalHydra.instance().hydra
             assert inner is not None
-            cfg = inner.compose_config("finetune", [*hydra_words, _folder(jobs[0])], RunMode.MULTIRUN)
+            cfg = inner.compose_config(command, [*hydra_words, _folder(jobs[0])], RunMode.MULTIRUN)
             HydraConfig.instance().set_config(cfg)
             at_once, threads = shares(OmegaConf.to_container(cfg.hydra.launcher, resolve=True), _cores())
             words = [[f"impl.threads={threads}", *expand(job)] for job in jobs]

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from minilm_lab import config
 from minilm_lab.errors import LabError
 from minilm_lab.models.teacher import Teacher
+from minilm_lab.runs.fingerprints import once
 from minilm_lab.secrecy import check_config
 from minilm_lab.training.fit import check_device
 from minilm_lab.training.settings import How, Scale
@@ -66,5 +67,10 @@ def check_length(scale: Scale, teacher: Teacher, positions: int) -> None:
 
 def corpus_identity(corpus: Any, how: How) -> dict[str, Any]:
     """What of a corpus decides a result: its settings and its content, not its name or where it lies."""
+
+    def read() -> str:
+        fingerprint: str = corpus.fingerprint(how.paths.hub, how.cache)
+        return fingerprint
+
     fields = {k: v for k, v in config.plain(corpus).items() if k not in ("name", "path")}
-    return {**fields, "fingerprint": corpus.fingerprint(how.paths.hub, how.cache)}
+    return {**fields, "fingerprint": once(("corpus", repr(corpus), how.paths.hub), read)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from minilm_lab.commands import distill, finetune, pretrain
 from minilm_lab.errors import LabError
 from minilm_lab.runs.differences import differing, told
 from minilm_lab.runs.files import read_json, write_json
-from minilm_lab.runs.folder import RunFolder, execute
+from minilm_lab.runs.folder import RunFolder
+from minilm_lab.runs.graph import Run, walk
 from minilm_lab.runs.repeating import Comparison, compare
 
 #: Commands whose runs can be done again.
@@ -71,55 +71,34 @@ def again(folder: Path, runs: Path) -> tuple[RunFolder, Comparison]:
     cfg.paths.runs = str(runs)
     # Its W&B run, whose id is the identity, stays that of the first time.
     cfg.logger = {"_target_": "minilm_lab.training.loggers.NoLogger"}
-    planned = _plan(folder.resolve().parent.name, cfg, what, folder.resolve().name.rpartition("-")[2])
-    changed = differing(what, planned.what)
+    run = _planned(folder.resolve().parent.name, cfg, folder.resolve().name.rpartition("-")[2])
+    changed = differing(what, run.what)
     if changed:
         raise LabError(
             f"{folder.name} cannot be done again: what it computes is no longer the same ({told(changed)}). "
             "A checksum that differs means that the text, the task's data or the teacher's files were changed"
         )
-    _use_what_is_there(planned.inputs, folder.resolve().parents[1])
-    for step in planned.inputs:
-        step.make()
-    execute(planned.folder, planned.what, planned.job.how.plain(), planned.job.train)
-    comparison = compare(folder, planned.folder.path)
-    write_json(planned.folder.path / COMPARISON, {"with": str(folder), **comparison.plain()})
-    return planned.folder, comparison
+    for needed in walk(run.inputs):
+        _use_what_is_there(needed.folder, folder.resolve().parents[1])
+    replace(run, afterwards=None).make()
+    comparison = compare(folder, run.folder.path)
+    write_json(run.folder.path / COMPARISON, {"with": str(folder), **comparison.plain()})
+    return run.folder, comparison
 
 
-@dataclass(frozen=True)
-class _Planned:
-    """A checked run of any of the commands, and the runs that it starts from."""
-
-    job: Any
-    what: dict[str, Any]
-    folder: RunFolder
-    inputs: Sequence[distill.Step] = ()
+def _planned(command: str, cfg: DictConfig, identity: str) -> Run:
+    """The run of this identity; if there is none any more, the one in its place."""
+    run: Run = importlib.import_module(f"minilm_lab.commands.{command}").plan(cfg)
+    # It may be that of a teacher assistant, which was planned from the config of its student.
+    return next((needed for needed in walk([run]) if needed.identity == identity), run)
 
 
-def _plan(command: str, cfg: DictConfig, what: dict[str, Any], identity: str) -> _Planned:
-    if command == "finetune":
-        cfg.tune.seed = what["seed"]  # a table plans several seeds from one config
-        tuned = finetune.plan(cfg)
-        first = distill.steps(tuned.distillation) if tuned.distillation is not None else ()
-        return _Planned(tuned.job, tuned.what, tuned.folder, first)
-    if command == "pretrain":
-        head = pretrain.plan(cfg)
-        return _Planned(head.job, head.what, head.folder)
-    # The run may be that of a teacher assistant, which was planned from the config of its student.
-    steps = distill.steps(distill.plan(cfg))
-    place = next((n for n, step in enumerate(steps) if step.folder.identity == identity), len(steps) - 1)
-    own = steps[place]
-    return _Planned(own.plan.job, own.plan.what, own.folder, steps[:place])
-
-
-def _use_what_is_there(inputs: Sequence[distill.Step], runs: Path) -> None:
-    """Link completed runs that the work starts from, so that they are not done again."""
-    for needed in (step.folder for step in inputs):
-        original = RunFolder(runs, needed.command, needed.name, needed.identity)
-        if original.result() is not None and not needed.path.exists():
-            needed.path.parent.mkdir(parents=True, exist_ok=True)
-            needed.path.symlink_to(original.path.resolve(), target_is_directory=True)
+def _use_what_is_there(needed: RunFolder, runs: Path) -> None:
+    """Link a completed run that the work starts from, so that it is not done again."""
+    original = RunFolder(runs, needed.command, needed.name, needed.identity)
+    if original.result() is not None and not needed.path.exists():
+        needed.path.parent.mkdir(parents=True, exist_ok=True)
+        needed.path.symlink_to(original.path.resolve(), target_is_directory=True)
 
 
 def _fresh(runs: Path, folder: Path) -> Path:

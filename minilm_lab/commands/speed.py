@@ -176,7 +176,7 @@ def _subject(
     else:
         if folder.exists() or name.startswith((".", "/", "~")):
             sources.check_folder(folder, "timing.models")
-            where, key = str(folder), {"folder": sources.folder_checksum(folder)}
+            where, key = str(folder), {"folder": sources.folder_checksum(folder, how.cache)}
         else:
             where, key = name, {"hub": name}
         model = sources.load_config(where, None, "timing.models")

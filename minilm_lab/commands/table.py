@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.launching import chosen
 from minilm_lab.commands.tables import cost, executing, rendering, timing
-from minilm_lab.commands.tables.planning import CellPlan, finetunings, plan, preparations
+from minilm_lab.commands.tables.planning import CellPlan, cell_runs, plan
 from minilm_lab.commands.tables.spec import known_tables, read_spec
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.reports import from_wandb, records
@@ -20,6 +20,7 @@ from minilm_lab.reports.records import Record
 from minilm_lab.reports.renderers import print_table
 from minilm_lab.reports.table import Table
 from minilm_lab.reports.to_wandb import log_table
+from minilm_lab.runs.graph import walk
 from minilm_lab.training.loggers import Wandb
 from minilm_lab.training.settings import How
 
@@ -80,7 +81,7 @@ def _mirror(
     name: str, folder: str, made: Table, how: How, planned: Sequence[CellPlan], found: Sequence[Record]
 ) -> None:
     """The table as a run of W&B, where that is the logger; a mirror that fails loses nothing."""
-    behind = {job.folder.identity for job in finetunings(planned)}
+    behind = {run.identity for run in cell_runs(planned)}
     own = [record for record in found if record.identity in behind]
     if not isinstance(how.logger, Wandb):
         return
@@ -94,7 +95,7 @@ def _mirror(
 
 
 def _say_plan(planned: Sequence[CellPlan]) -> None:
-    jobs = [job for stage in preparations(planned) for job in stage] + finetunings(planned)
-    for job in jobs:
-        print(f"{'done' if job.folder.result() else 'to do':<6} {job.folder.path}")
-    print(cost.describe(jobs))
+    runs = walk(cell_runs(planned))
+    for run in runs:
+        print(f"{'done' if run.done else 'to do':<6} {run.folder.path}")
+    print(cost.describe(runs))

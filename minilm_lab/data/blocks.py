@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minilm_lab.data.checksum import file_checksum
 from minilm_lab.data.splitmix import GAMMA, mixed
+from minilm_lab.runs.fingerprints import file_checksum
 
 TOKENS = "tokens.bin"
 LENGTHS = "lengths.bin"

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from minilm_lab.data.checksum import file_checksums
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.runs.fingerprints import file_checksums
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ def file_kind(file: Path) -> str:
     return "json" if suffix in JSON_SUFFIXES else "parquet" if suffix in PARQUET_SUFFIXES else "text"
 
 
-def checked_checksums(files: list[Path]) -> list[str]:
-    """Return kind and checksum of each file's content, in order.
+def checked_checksums(files: list[Path], cache: Path) -> list[str]:
+    """Return kind and checksum of each file's content, in order; they are remembered in `cache`.
 
     Raises:
         LabError: a file is empty, or is not what its suffix says (binary, other encoding, no Parquet).
@@ -42,7 +42,7 @@ def checked_checksums(files: list[Path]) -> list[str]:
 
     return [
         f"{file_kind(file)}:{digest}"
-        for file, digest in zip(files, file_checksums(files, check), strict=True)
+        for file, digest in zip(files, file_checksums(files, cache, check, "text"), strict=True)
     ]
 
 

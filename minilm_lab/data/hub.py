@@ -82,15 +82,17 @@ class HubCorpus(Corpus):
             yield from islice(found, source.max_documents)
 
     def fingerprint(self, hub: str | None, cache: Path) -> str:
-        return settings_checksum([self._source_settings(source, hub) for source in self.sources.values()])
+        return settings_checksum(
+            [self._source_settings(source, hub, cache) for source in self.sources.values()]
+        )
 
     @staticmethod
-    def _source_settings(source: HubSource, hub: str | None) -> list[object]:
+    def _source_settings(source: HubSource, hub: str | None, cache: Path) -> list[object]:
         folder = local_copy(source.path, hub)
         content: object = (
             [source.path, source.config, source.split, source.revision]  # no network: a known run needs none
             if folder is None
-            else data_checksums(folder, source.config, source.split)
+            else data_checksums(folder, source.config, source.split, cache)
         )
         return [content, source.text, source.rows.value, source.max_documents]
 

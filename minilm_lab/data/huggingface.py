@@ -7,9 +7,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from minilm_lab.data.checksum import file_checksums
 from minilm_lab.data.files import missing_column, text_of
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.runs.fingerprints import file_checksums
 
 _ROWS = 512
 
@@ -36,8 +36,8 @@ def local_copy(path: str, hub: str | None) -> Path | None:
     return folder
 
 
-def data_checksums(folder: Path, config: str | None, split: str) -> list[str]:
-    """Return the checksums of the data files of one split, in the order in which they are read.
+def data_checksums(folder: Path, config: str | None, split: str, cache: Path) -> list[str]:
+    """Return the checksums of the data files of one split, in the order in which they are read; `cache` remembers them.
 
     Raises:
         LabError: the folder has no such configuration or split, or no data.
@@ -50,7 +50,7 @@ def data_checksums(folder: Path, config: str | None, split: str) -> list[str]:
         raise _cannot_load(str(folder), error) from error
     if split not in files:
         raise LabError(f"{folder} has no split '{split}'; it has: {', '.join(map(str, files))}.")
-    return file_checksums([Path(file) for file in files[split]])
+    return file_checksums([Path(file) for file in files[split]], cache)
 
 
 def texts(

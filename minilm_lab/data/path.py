@@ -53,9 +53,9 @@ class PathCorpus(Corpus):
     def fingerprint(self, hub: str | None, cache: Path) -> str:
         folder = self._location()
         content = (
-            data_checksums(folder, self.config, self.split)
+            data_checksums(folder, self.config, self.split, cache)
             if self._in_hub_layout(folder)
-            else checked_checksums(self._files(folder))
+            else checked_checksums(self._files(folder), cache)
         )
         return settings_checksum([content, self.text, self.max_documents])
 

@@ -24,6 +24,7 @@ from transformers import (
 from minilm_lab import hub_access
 from minilm_lab.errors import LabError
 from minilm_lab.paths import is_there
+from minilm_lab.runs.fingerprints import file_checksums
 
 WEIGHTS = (
     "model.safetensors",
@@ -58,16 +59,18 @@ def check_folder(folder: Path, what: str) -> Path:
     return folder
 
 
-def folder_checksum(folder: Path) -> str:
-    """Checksum (blake2b) of a model folder's config, weights and tokenizer: what a student could learn from."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and (file.suffix in {".safetensors", ".bin", ".model"} or file.name in DECIDING):
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as stream:
-                while piece := stream.read(1 << 22):
-                    digest.update(piece)
-    return digest.hexdigest()
+def folder_checksum(folder: Path, cache: Path) -> str:
+    """Checksum (blake2b) of a model folder's config, weights and tokenizer: what a student could learn from.
+
+    cache: folder that remembers the files' checksums (``paths.cache``).
+    """
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and (file.suffix in {".safetensors", ".bin", ".model"} or file.name in DECIDING)
+    ]
+    parts = [f"{file.name}:{sum_}" for file, sum_ in zip(files, file_checksums(files, cache), strict=True)]
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def load_config(where: str, revision: str | None, what: str, **settings: Any) -> PretrainedConfig:

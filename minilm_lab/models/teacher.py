@@ -98,7 +98,7 @@ class Teacher:
     def identity(self, cache: Path) -> dict[str, Any]:
         """What of the teacher decides a result: its weights and the layer, not where they lie."""
         if self.path is not None:
-            source = {"folder": sources.folder_checksum(Path(self.locate(cache)))}
+            source = {"folder": sources.folder_checksum(Path(self.locate(cache)), cache)}
         elif self.package is not None:
             source = {"package": self.package}
         else:

@@ -7,8 +7,8 @@ import json
 import re
 from typing import Any
 
-#: Raise when the meaning of a setting changes, so that old records are not taken for new ones.
-FORMAT = 1
+FORMAT = 2
+"""Raise when the meaning of a setting changes, so that old records are not taken for new ones."""
 
 
 def identity_of(command: str, what: dict[str, Any]) -> str:

@@ -8,10 +8,11 @@ import pytest
 from transformers import AutoModel, BertConfig
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan, steps
+from minilm_lab.commands.distill import plan
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import Assistant
 from minilm_lab.models.student import Student
+from minilm_lab.runs.graph import walk
 
 BASE = BertConfig(num_hidden_layers=12, hidden_size=768, num_attention_heads=12, intermediate_size=3072)
 
@@ -71,24 +72,21 @@ def test_an_assistant_larger_than_the_teacher_or_smaller_than_the_student_is_ref
 def test_a_student_learns_from_its_assistant_which_is_made_once(tiny: list[str]) -> None:
     words = [*tiny, "assistant=auto", "student=half_depth_half_width"]
     ready = plan(compose_command("distill", words))
-    assert [step.folder.command for step in steps(ready)] == ["distill", "distill"]
-    assert ready.assistant is not None
-    assert (
-        ready.assistant.what["student"]["layers"] == 4
-        and ready.assistant.what["student"]["hidden_size"] == 24
-    )
-    assert ready.what["teacher"]["run"] == ready.assistant.folder.identity
-    distill(ready)
-    stamps = (ready.assistant.folder.path / "result.json").stat().st_mtime_ns
+    assistant = ready.input("distill")
+    assert [run.command for run in walk([ready])] == ["distill", "distill"]
+    assert assistant is not None
+    assert assistant.what["student"]["layers"] == 4 and assistant.what["student"]["hidden_size"] == 24
+    assert ready.what["teacher"]["run"] == assistant.identity
+    ready.make()
+    stamps = (assistant.folder.path / "result.json").stat().st_mtime_ns
     # The student's teacher is the assistant's product: its own config says 24 wide, 4 layers.
-    assert AutoModel.from_pretrained(ready.assistant.folder.path / "student").config.num_hidden_layers == 4
+    assert AutoModel.from_pretrained(assistant.folder.path / "student").config.num_hidden_layers == 4
     assert AutoModel.from_pretrained(ready.folder.path / "student").config.hidden_size == 24
 
     other = plan(compose_command("distill", [*words, "student.depth_ratio=0.25"]))
-    assert other.assistant is not None
-    assert other.assistant.folder.identity == ready.assistant.folder.identity
-    distill(other)
-    assert (ready.assistant.folder.path / "result.json").stat().st_mtime_ns == stamps
+    assert other.inputs[0].identity == assistant.identity
+    other.make()
+    assert (assistant.folder.path / "result.json").stat().st_mtime_ns == stamps
     direct = plan(compose_command("distill", [*words, "assistant=none"]))
     assert direct.folder.identity != ready.folder.identity
 
@@ -101,12 +99,11 @@ def test_ratios_of_the_student_are_to_the_first_teacher(tiny: list[str]) -> None
 def test_a_killed_chain_goes_on_where_it_was(tiny: list[str], lab, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = [*tiny, "assistant=auto", "student=half_depth_half_width"]
     plain = plan(compose_command("distill", words))
-    assert plain.assistant is not None
     running = lab.start("distill", *words)
-    running.wait_until(lambda: (plain.assistant.folder.path / "result.json").exists())  # type: ignore[union-attr]
+    running.wait_until(lambda: (plain.inputs[0].folder.path / "result.json").exists())
     running.signal(9)
     running.finish()
-    stamp = (plain.assistant.folder.path / "result.json").stat().st_mtime_ns
+    stamp = (plain.inputs[0].folder.path / "result.json").stat().st_mtime_ns
     assert lab.run("distill", *words).code == 0
-    assert (plain.assistant.folder.path / "result.json").stat().st_mtime_ns == stamp
+    assert (plain.inputs[0].folder.path / "result.json").stat().st_mtime_ns == stamp
     assert plain.folder.result() is not None

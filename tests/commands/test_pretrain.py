@@ -12,8 +12,9 @@ from transformers import AutoModelForMaskedLM
 
 from minilm_lab.commands import pretrain
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan, steps
+from minilm_lab.commands.distill import plan
 from minilm_lab.errors import LabError
+from minilm_lab.runs.graph import walk
 
 #: What `tiny` says of students and objectives, which a head has nothing to do with.
 OTHERS = ("student", "objective", "optim")
@@ -31,12 +32,12 @@ def test_the_body_stays_and_the_head_learns(words: list[str], tiny_teacher: Path
     assert perplexity["last"] < 0.8 * perplexity["first"]
     assert perplexity["last"] == pytest.approx(math.exp(record["held_out_loss"]["last"]))
     body = load_file(tiny_teacher / "model.safetensors")
-    made = load_file(ready.product / "model.safetensors")
+    made = load_file(ready.folder.path / "model" / "model.safetensors")
     for name, tensor in body.items():
         if not name.startswith("pooler"):
             assert torch.equal(made[f"bert.{name}"], tensor), name
     assert all(name.startswith("cls.") for name in record["trained"])
-    _, found = AutoModelForMaskedLM.from_pretrained(ready.product, output_loading_info=True)
+    _, found = AutoModelForMaskedLM.from_pretrained(ready.folder.path / "model", output_loading_info=True)
     assert not found["missing_keys"]
 
 
@@ -44,8 +45,8 @@ def test_an_objective_that_reads_logits_finds_the_head_or_makes_it(tiny: list[st
     words = [w for w in tiny if not w.startswith("objective")]
     for objective in ("mlm_kd", "distilbert"):
         ready = plan(compose_command("distill", [*words, f"objective={objective}", "head=mlm"]))
-        assert [step.folder.command for step in steps(ready)] == ["pretrain", "distill"]
-        distill(ready)
+        assert [run.command for run in walk([ready])] == ["pretrain", "distill"]
+        ready.make()
     heads = list((ready.folder.runs / "pretrain").iterdir())
     assert len(heads) == 1
     # An objective that reads none is the same run with and without it.
@@ -58,7 +59,7 @@ def test_an_objective_that_reads_logits_finds_the_head_or_makes_it(tiny: list[st
 def test_a_teacher_without_a_head_refuses_and_says_what_to_do(tiny: list[str]) -> None:
     words = [w for w in tiny if not w.startswith("objective")]
     with pytest.raises(LabError, match="minilm-lab pretrain head=mlm"):
-        distill(plan(compose_command("distill", [*words, "objective=mlm_kd"])))
+        plan(compose_command("distill", [*words, "objective=mlm_kd"])).make()
 
 
 def test_nothing_to_train_is_refused(words: list[str]) -> None:

@@ -148,11 +148,11 @@ def test_identity_is_what_the_folder_holds_not_where_it_lies(
 )
 def test_identity_changes_with_every_file_that_decides(file: str, broken: Path, tmp_path: Path) -> None:
     (broken / "merges.txt").write_text("a b\n")
-    before = sources.folder_checksum(broken)
+    before = sources.folder_checksum(broken, tmp_path)
     data = bytearray((broken / file).read_bytes())
     data[-1] ^= 1
     (broken / file).write_bytes(bytes(data))
-    assert sources.folder_checksum(broken) != before
+    assert sources.folder_checksum(broken, tmp_path) != before
 
 
 @pytest.mark.parametrize("family", FAMILIES)

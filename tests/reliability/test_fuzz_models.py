@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import DistillPlan, plan
-from minilm_lab.commands.finetune import finetune
+from minilm_lab.commands.distill import plan
 from minilm_lab.commands.finetune import plan as plan_finetune
 from minilm_lab.data.masking import masking_for
 from minilm_lab.errors import LabError
+from minilm_lab.runs.graph import Run
 from minilm_lab.training.pair import load_pair
 from minilm_lab.training.stream import open_stream
 
 from .fuzzing import Count, cases
 
 
-def opened(ready: DistillPlan) -> None:
+def opened(ready: Run) -> None:
     """As much of a distillation as reads the teacher's folder: tokenizer, models with their self-check, blocks."""
     job, cache = ready.job, ready.job.how.cache
     tokenizer = job.teacher.tokenizer(cache)
@@ -238,5 +238,5 @@ def test_a_source_with_a_tokenizer_of_more_ids(
     more_ids(folder)
     ready = plan_finetune(compose_command("finetune", [*tiny, *tiny_tune, f"source={folder}"]))
     with pytest.raises(LabError, match="do not belong together"):
-        finetune(ready)
+        ready.make()
     count.refuse()

@@ -17,8 +17,7 @@ from training.helpers import lines
 from transformers import AutoModel
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan
-from minilm_lab.commands.finetune import finetune
+from minilm_lab.commands.distill import plan
 from minilm_lab.commands.finetune import plan as plan_finetune
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
@@ -64,7 +63,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> type[Spoilt]:
 
 def run(words: list[str], *more: str) -> Path:
     ready = plan(compose_command("distill", [*words, *more]))
-    distill(ready)
+    ready.make()
     return ready.folder.path
 
 
@@ -128,7 +127,7 @@ def test_a_finetuning_names_its_examples(
     cfg = compose_command("finetune", [*tiny, *tiny_tune, "source=teacher", "tune.seed=4"])
     ready = plan_finetune(cfg)
     with pytest.raises(LabError, match="the loss is not finite at step 9") as error:
-        finetune(ready)
+        ready.make()
     found = re.search(r"its batch: samples ([\d, ]+), with seed 4", str(error.value))
     assert found is not None
     numbers = [int(number) for number in found[1].split(", ")]

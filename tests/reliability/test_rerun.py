@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from minilm_lab.commands import rerun
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill
 from minilm_lab.commands.distill import plan as plan_distill
-from minilm_lab.commands.finetune import finetune
 from minilm_lab.commands.finetune import plan as plan_finetune
+from minilm_lab.commands.finetune import plan_seeds
 from minilm_lab.commands.pretrain import plan as plan_pretrain
 from minilm_lab.errors import LabError
 from minilm_lab.runs import environment
@@ -71,19 +70,19 @@ def test_a_finetuning_is_repeated_from_the_same_student(
     ready = plan_finetune(
         compose_command("finetune", [*tiny, *tiny_tune, "tune.seed=3", "tune.save_model=true"])
     )
-    finetune(ready)
-    assert ready.distillation is not None
-    card = (ready.distillation.folder.path / "student" / "README.md").read_text()
+    ready.make()
+    assert ready.input("distill") is not None
+    card = (ready.input("distill").folder.path / "student" / "README.md").read_text()
     folder, comparison = rerun.again(ready.folder.path, tmp_path / "again")
     assert comparison.same and comparison.lines and comparison.tensors, comparison.text()
     assert comparison.files == 2, "predictions.jsonl and model.safetensors"
     assert comparison.where().keys() <= {"commit", "changes"}, comparison.where()
-    student = tmp_path / "again" / "distill" / ready.distillation.folder.path.name
+    student = tmp_path / "again" / "distill" / ready.input("distill").folder.path.name
     assert student.is_symlink(), "the student is not distilled again"
-    assert (ready.distillation.folder.path / "student" / "README.md").read_text() == card
+    assert (ready.input("distill").folder.path / "student" / "README.md").read_text() == card
 
     # Without the first student it is made again, too: the whole chain repeats to the bit.
-    shutil.rmtree(ready.distillation.folder.path)
+    shutil.rmtree(ready.input("distill").folder.path)
     _, whole = rerun.again(ready.folder.path, tmp_path / "whole")
     assert whole.same, whole.text()
     assert not (tmp_path / "whole" / "distill" / student.name).is_symlink()
@@ -94,11 +93,9 @@ def test_a_seed_of_a_table_is_repeated_with_its_own_seed(
     tiny: list[str], tiny_tune: list[str], tmp_path: Path
 ) -> None:
     """A table plans several seeds from one config, in which tune.seed is that of the first."""
-    from minilm_lab.commands.finetune import plan_seeds
-
     cfg = compose_command("finetune", [*tiny, *tiny_tune, "source=teacher", "scale.epochs=1"])
-    _, second = plan_seeds(cfg, [0, 1], {})
-    finetune(second)
+    _, second = plan_seeds(cfg, [0, 1])
+    second.make()
     _, comparison = rerun.again(second.folder.path, tmp_path / "again")
     assert comparison.same, comparison.text()
 
@@ -113,9 +110,9 @@ def test_a_head_and_an_assistant_are_repeated(tiny: list[str], tmp_path: Path) -
     # The assistant's own run was planned from the config of its student: 4 layers -> 3 -> half of 4.
     chain = ["assistant=l12_h384", "assistant.chain=[{layers: 3, hidden_size: 48}]", "scale.steps=4"]
     ready = plan_distill(compose_command("distill", [*tiny, *chain]))
-    distill(ready)
-    assert ready.assistant is not None
-    for plan, links in ((ready, 1), (ready.assistant, 0)):
+    ready.make()
+    assert ready.input("distill") is not None
+    for plan, links in ((ready, 1), (ready.input("distill"), 0)):
         folder, comparison = rerun.again(plan.folder.path, tmp_path / f"links{links}")
         assert comparison.same and comparison.tensors, comparison.text()
         assert folder.identity == plan.folder.identity
@@ -126,7 +123,7 @@ def test_the_work_that_changed_is_not_done_again(tiny: list[str], tiny_corpus: P
     text = tmp_path / "text.txt"
     shutil.copy(tiny_corpus, text)
     ready = plan_distill(compose_command("distill", [*tiny, f"corpus.path={text}", "scale.steps=2"]))
-    distill(ready)
+    ready.make()
     text.write_text(text.read_text() + "one more line of text.\n")
     with pytest.raises(
         LabError, match=r"no longer the same \(corpus.fingerprint: '[0-9a-f]+' -> '[0-9a-f]+'\)"

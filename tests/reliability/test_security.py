@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from minilm_lab import config
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan
+from minilm_lab.commands.distill import plan
 from minilm_lab.commands.finetune import plan as plan_finetune
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
@@ -66,7 +66,7 @@ def test_a_pickle_in_place_of_weights_does_not_run(
         torch.save({"weight": bomb}, folder / "pytorch_model.bin")
     ready = plan(compose_command("distill", [*tiny, f"teacher.path={folder}"]))
     with pytest.raises(LabError, match="pickle file that holds more than numbers"):
-        distill(ready)
+        ready.make()
     assert not bomb.file.exists()
 
 
@@ -88,14 +88,14 @@ def test_a_pickle_in_place_of_a_checkpoint_does_not_run(
 
 def test_a_pickle_in_the_cache_of_tokens_does_not_run(tiny: list[str], tmp_path: Path, bomb: Bomb) -> None:
     words = [*tiny, "scale.steps=2"]
-    distill(plan(compose_command("distill", words)))
+    plan(compose_command("distill", words)).make()
     (cache,) = (p for p in (tmp_path / "cache" / "corpora").iterdir() if p.is_dir())
     first = {file.name: file.read_bytes() for file in cache.iterdir()}
     for name, data in first.items():
         (cache / name).write_bytes(pickle.dumps(bomb))
         with (cache / name).open("ab") as stream:
             stream.write(b"\0" * max(0, len(data) - (cache / name).stat().st_size))
-    distill(plan(compose_command("distill", [*words, "seed=1"])))
+    plan(compose_command("distill", [*words, "seed=1"])).make()
     assert not bomb.file.exists()
     again = {file.name: file.read_bytes() for file in cache.iterdir()}
     (tokens,) = (name for name in first if name.startswith("tokens"))
@@ -106,17 +106,16 @@ def test_arrays_of_objects_in_the_whole_cache_do_not_run(
     tiny: list[str], tiny_tune: list[str], tmp_path: Path, bomb: Bomb
 ) -> None:
     """Whatever a fine-tuning keeps in the cache, a pickled array in its place is not opened."""
-    from minilm_lab.commands.finetune import finetune
 
     words = [*tiny, *tiny_tune, "source=teacher", "scale.epochs=1"]
-    finetune(plan_finetune(compose_command("finetune", words)))
+    plan_finetune(compose_command("finetune", words)).make()
     kinds = (".npy", ".npz", ".pt", ".bin", ".pkl", ".ckpt")
     for file in (tmp_path / "cache").rglob("*"):
         if file.is_file() and file.suffix in kinds:
             file.chmod(0o644)
             np.save(file.with_suffix(".npy.tmp.npy"), np.array([bomb], dtype=object), allow_pickle=True)
             file.with_suffix(".npy.tmp.npy").replace(file)
-    finetune(plan_finetune(compose_command("finetune", [*words, "tune.seed=1"])))
+    plan_finetune(compose_command("finetune", [*words, "tune.seed=1"])).make()
     assert not bomb.file.exists()
 
 
@@ -134,7 +133,7 @@ def test_code_beside_a_model_does_not_run(
     }
     (folder / name).write_text(json.dumps(settings))
     try:
-        distill(plan(compose_command("distill", [*tiny, f"teacher.path={folder}", "scale.steps=1"])))
+        plan(compose_command("distill", [*tiny, f"teacher.path={folder}", "scale.steps=1"])).make()
     except LabError as error:
         assert str(folder) in str(error)
     assert not executed.exists()
@@ -280,7 +279,7 @@ def test_no_name_leads_out_of_the_folder_of_runs(setting: str, tiny: list[str], 
         assert folder.path.resolve().parent == (tmp_path / "runs" / "distill").resolve()
         assert folder.identity == usual, "a name is no part of what is computed"
     before = set(tmp_path.parent.iterdir())
-    distill(plan(values))
+    plan(values).make()
     assert set(tmp_path.parent.iterdir()) == before
 
 
@@ -329,7 +328,7 @@ def test_the_page_escapes_what_it_shows() -> None:
 
 def test_the_weights_that_are_saved_are_safetensors(tiny: list[str]) -> None:
     ready = plan(compose_command("distill", [*tiny, "scale.steps=1"]))
-    distill(ready)
+    ready.make()
     files = sorted(path.name for path in (ready.folder.path / "student").iterdir())
     assert "model.safetensors" in files and not [f for f in files if f.endswith((".bin", ".pt", ".pkl"))]
     assert load_file(ready.folder.path / "student" / "model.safetensors")

@@ -15,7 +15,7 @@ import pytest
 
 from minilm_lab import hub_access
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.commands.finetune import plan
 from minilm_lab.errors import LabError
 
 from . import span_reference
@@ -74,7 +74,7 @@ def translated(hub: Path, split: str = "validation") -> list[str]:
 
 def run(words: list[str]) -> dict[str, Any]:
     """The record of the fine-tuning, made in this process."""
-    return finetune(plan(compose_command("finetune", words)))
+    return plan(compose_command("finetune", words)).make()
 
 
 def refused(words: list[str], *parts: str) -> str:

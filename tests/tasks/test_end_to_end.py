@@ -13,7 +13,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.commands.finetune import plan
 
 WORDS = ["cat", "mat", "two", "saw", "sat", "on", "the", "a"]
 
@@ -21,7 +21,7 @@ WORDS = ["cat", "mat", "two", "saw", "sat", "on", "the", "a"]
 def run(words: list[str]) -> tuple[dict[str, Any], Path]:
     """Fine-tune in this process; the record and the run's folder."""
     ready = plan(compose_command("finetune", words))
-    return finetune(ready), ready.folder.path
+    return ready.make(), ready.folder.path
 
 
 def saved(folder: Path, split: str = "") -> pd.DataFrame:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan
+from minilm_lab.commands.distill import plan
 from minilm_lab.data import held_out_batches
 from minilm_lab.models.student import build_student
 from minilm_lab.training import distillation
@@ -63,7 +63,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(words: Sequence[str], *more: str) -> tuple[Any, Path, Watched]:
     """Distil in this process; the plan, the run's folder and the module that was trained."""
     ready = plan(compose_command("distill", [*words, *more]))
-    distill(ready)
+    ready.make()
     return ready, ready.folder.path, Watched.last
 
 
@@ -91,7 +91,7 @@ def test_the_student_starts_as_the_same_student_without_distillation_does(tiny: 
     _, _, module = run(tiny)
     words = [word for word in tiny if not word.startswith("objective.")]
     ready = plan(compose_command("distill", [*words, "objective=none"]))
-    distill(ready)
+    ready.make()
     control = load_file(ready.folder.path / "student" / "model.safetensors")
     assert control.keys() == module.start.keys()
     for name, tensor in control.items():

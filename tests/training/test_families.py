@@ -10,7 +10,7 @@ from models.helpers import body_of, tokenizer_of
 from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan
+from minilm_lab.commands.distill import plan
 from minilm_lab.errors import LabError
 
 from .helpers import record
@@ -53,7 +53,7 @@ def test_twenty_steps_lower_the_loss(family: str, objective: str, tiny: list[str
     teacher = saved(tmp_path / "teacher", family)
     more = [f"objective={objective}", *(["objective.heads=4"] if objective == "minilmv2" else [])]
     ready = plan(compose_command("distill", words(tiny, teacher, tmp_path, *more)))
-    distill(ready)
+    ready.make()
     found = record(ready.folder.path)["held_out_loss"]
     assert found["last"] < 0.99 * found["first"]
     student, loading = AutoModel.from_pretrained(ready.folder.path / "student", output_loading_info=True)
@@ -66,7 +66,7 @@ def test_a_student_of_another_family(tiny: list[str], tmp_path: Path) -> None:
     teacher = saved(tmp_path / "teacher", "deberta-v3")
     more = ["objective=minilmv2", "objective.heads=4", "student.family=bert"]
     ready = plan(compose_command("distill", words(tiny, teacher, tmp_path, *more)))
-    distill(ready)
+    ready.make()
     found = record(ready.folder.path)["held_out_loss"]
     assert found["last"] < 0.97 * found["first"]
     assert AutoModel.from_pretrained(ready.folder.path / "student").config.model_type == "bert"
@@ -81,7 +81,7 @@ def test_a_decoder_read_in_other_ways_is_another_run(
     usual = plan(compose_command("distill", base))
     ready = plan(compose_command("distill", [*base, *more]))
     assert ready.folder.identity != usual.folder.identity
-    distill(ready)
+    ready.make()
     found = record(ready.folder.path)["held_out_loss"]
     assert found["last"] < 0.97 * found["first"]
 

@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.commands.finetune import plan
 
 from .helpers import column, lines, record
 
@@ -24,7 +24,7 @@ from .helpers import column, lines, record
 def run(words: Sequence[str], *more: str) -> tuple[dict[str, Any], Path]:
     """Fine-tune in this process; the record and the run's folder."""
     ready = plan(compose_command("finetune", [*words, *more]))
-    return finetune(ready), ready.folder.path
+    return ready.make(), ready.folder.path
 
 
 def predictions(folder: Path) -> list[dict[str, Any]]:

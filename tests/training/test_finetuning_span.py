@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.commands.finetune import plan
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.batching import IGNORED, collate, eval_batches
 from minilm_lab.tasks.features import Features
@@ -87,7 +87,7 @@ def words(tiny: list[str], data: Path) -> list[str]:
 def run(words: Sequence[str], *more: str) -> tuple[dict[str, Any], Path]:
     """Fine-tune in this process; the record and the run's folder."""
     ready = plan(compose_command("finetune", [*words, *more]))
-    return finetune(ready), ready.folder.path
+    return ready.make(), ready.folder.path
 
 
 def read(folder: Path, name: str) -> Any:

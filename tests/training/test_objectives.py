@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.distill import distill, plan
+from minilm_lab.commands.distill import plan
 
 from .helpers import kill_at, lines, only_run, record
 
@@ -34,7 +34,7 @@ def test_twenty_steps_lower_the_loss(objective: str, tiny: list[str]) -> None:
     words = [w for w in tiny if not w.startswith("objective")]
     more = [f"objective={objective}", *OBJECTIVES[objective], "scale.steps=20", "student.dropout=0"]
     ready = plan(compose_command("distill", [*words, *more]))
-    distill(ready)
+    ready.make()
     found = record(ready.folder.path)
     assert found["held_out_loss"]["last"] < 0.98 * found["held_out_loss"]["first"]
     student, loading = AutoModel.from_pretrained(ready.folder.path / "student", output_loading_info=True)
@@ -58,7 +58,7 @@ def test_the_start_is_the_same_whatever_the_objective(tiny: list[str]) -> None:
         ready = plan(
             compose_command("distill", [*words, f"objective={objective}", "scale.steps=1", "optim.lr=1e-12"])
         )
-        distill(ready)
+        ready.make()
         starts.append(AutoModel.from_pretrained(ready.folder.path / "student").state_dict())
     for name, tensor in starts[0].items():
         assert torch.allclose(starts[1][name], tensor, atol=1e-9), name

@@ -12,8 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from minilm_lab.commands.tables.planning import CellPlan, Setting
+from minilm_lab.commands.tables.planning import CellPlan
 from minilm_lab.reports import cells, records, table
+from minilm_lab.runs.graph import Run
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,20 @@ def best(plan: CellPlan, done: Mapping[str, records.Record]) -> Chosen:
 
     done: identity -> completed record.
     """
-    found = [_runs(setting, done) for setting in plan.settings]
+    found = [_records(runs, done) for runs in plan.settings.values()]
     if len(found) == 1:
         return Chosen(cells.score_cell(found[0], plan.column.metric), found[0], 1)
-    complete = [i for i, own in enumerate(found) if len(own) == len(plan.settings[i].plans)]
+    wanted = [len(runs) for runs in plan.settings.values()]
+    complete = [i for i, own in enumerate(found) if len(own) == wanted[i]]
     if not complete:
         return Chosen(table.Cell(), [], 0)
     taken = max(complete, key=lambda i: _rank(found[i]))
     cell = cells.score_cell(found[taken], plan.column.metric)
-    return Chosen(replace(cell, setting=plan.settings[taken].words), found[taken], len(complete))
+    return Chosen(replace(cell, setting=" ".join(list(plan.settings)[taken])), found[taken], len(complete))
 
 
-def _runs(setting: Setting, done: Mapping[str, records.Record]) -> list[records.Record]:
-    return [done[p.folder.identity] for p in setting.plans if p.folder.identity in done]
+def _records(runs: Sequence[Run], done: Mapping[str, records.Record]) -> list[records.Record]:
+    return [done[run.identity] for run in runs if run.identity in done]
 
 
 def _rank(own: Sequence[records.Record]) -> float:
@@ -60,7 +62,9 @@ def selection(planned: Sequence[CellPlan]) -> str:
     numbers = sorted({len(plan.settings) for plan in planned} - {1})
     if not numbers:
         return ""
-    names = {word.partition("=")[0]: None for plan in planned for s in plan.settings for word in s.overrides}
+    names = {
+        word.partition("=")[0]: None for plan in planned for setting in plan.settings for word in setting
+    }
     count = " or ".join(map(str, numbers))
     return (
         f"in each cell the best of {count} settings ({' × '.join(names)}) by the mean score over the seeds on the dev set, "
@@ -86,10 +90,11 @@ def choices_csv(planned: Sequence[CellPlan], done: Mapping[str, records.Record])
     lines.writerow(["row", "column", "setting", "mean", "sd", "n", "dev score", "chosen"])
     for plan in planned:
         taken = best(plan, done).cell.setting
-        for setting in plan.settings:
-            own = _runs(setting, done)
+        for setting, runs in plan.settings.items():
+            own = _records(runs, done)
+            words = " ".join(setting)
             cell = cells.score_cell(own, plan.column.metric)
             dev = cells.score_cell(own).mean
-            found = [cell.mean, cell.sd, cell.n, dev, int(setting.words == taken)]
-            lines.writerow([plan.row.key, plan.column.key, setting.words, *found])
+            found = [cell.mean, cell.sd, cell.n, dev, int(words == taken)]
+            lines.writerow([plan.row.key, plan.column.key, words, *found])
     return stream.getvalue()

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from minilm_lab.commands import distill as distilling
-from minilm_lab.commands import finetune as finetuning
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.tables.spec import ColumnSpec, RowSpec, TableSpec
 from minilm_lab.errors import LabError
-from minilm_lab.runs.folder import RunFolder
-from minilm_lab.tasks.base import Splits
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way to fine-tune for a cell, one run a seed."""
-
-    overrides: list[str]
-    """What the table's `choose` sets; empty where nothing is chosen."""
-    plans: list[finetuning.FinetunePlan]
-
-    @property
-    def words(self) -> str:
-        """The overrides in one line."""
-        return " ".join(self.overrides)
+from minilm_lab.runs.fingerprints import read_once
+from minilm_lab.runs.graph import Run, walk
 
 
 @dataclass(frozen=True)
@@ -36,28 +21,21 @@ class CellPlan:
 
     row: RowSpec
     column: ColumnSpec
-    settings: list[Setting]
-    """Those that the cell is chosen of; all fine-tune the same model."""
+    settings: dict[tuple[str, ...], list[Run]]
+    """Those that the cell is chosen of: what the table's `choose` sets -> a run for each seed. One without overrides where
+    nothing is chosen."""
     words: list[str]
-    """The overrides of `finetune` that make the cell, without those of a setting and the seed."""
+    """The overrides that make the cell, without those of a setting and the seed."""
 
     @property
-    def first(self) -> finetuning.FinetunePlan:
+    def first(self) -> Run:
         """The first seed of the first setting, which tells the model."""
-        return self.settings[0].plans[0]
+        return next(iter(self.settings.values()))[0]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run that a table needs, its overrides for another process, and how to do it in this one."""
-
-    folder: RunFolder
-    words: list[str]
-    make: Callable[[], Any]
-    plan: Any
-    """A DistillPlan, PretrainPlan or FinetunePlan."""
-    student: RunFolder | None = None
-    """The distillation that must be done first."""
+def command_of(name: str) -> Any:
+    """The module of a command whose runs may fill a cell: `plan(cfg)`, `plan_seeds(cfg, seeds)` and `SEED`."""
+    return importlib.import_module(f"minilm_lab.commands.{name}")
 
 
 def plan(spec: TableSpec, words: Sequence[str], seeds: int) -> list[CellPlan]:
@@ -66,33 +44,28 @@ def plan(spec: TableSpec, words: Sequence[str], seeds: int) -> list[CellPlan]:
     words: the overrides of every run (`TableSpec.words`); those of rows and columns come after them.
     """
     planned = []
-    known: dict[str, tuple[Splits, str]] = {}
-    for row in spec.rows:
-        for column in spec.columns:
+    with read_once():
+        for row, column in itertools.product(spec.rows, spec.columns):
             own = cell_words(words, row, column)
+            choose = column.choose if spec.choose and column.choose is not None else spec.choose
             try:
-                settings = [
-                    Setting(
-                        chosen,
-                        finetuning.plan_seeds(
-                            compose_command("finetune", [*own, *chosen]), range(seeds), known
-                        ),
+                settings = {
+                    setting: command_of(column.command).plan_seeds(
+                        compose_command(column.command, [*own, *setting]), range(seeds)
                     )
-                    for chosen in settings_of(
-                        column.choose if spec.choose and column.choose is not None else spec.choose
-                    )
-                ]
+                    for setting in settings_of(choose)
+                }
             except LabError as error:
                 raise LabError(f"row {row.key}, column {column.key}: {error}") from error
-            named = replace(row, title=_title(row.title, settings[0].plans[0]))
-            planned.append(CellPlan(named, column, settings, own))
+            cell = CellPlan(row, column, settings, own)
+            planned.append(replace(cell, row=replace(row, title=_title(row.title, cell.first))))
     return planned
 
 
-def settings_of(choose: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+def settings_of(choose: Mapping[str, Sequence[Any]]) -> list[tuple[str, ...]]:
     """Overrides of every combination, in the order of the grid; one without overrides where nothing is chosen."""
     axes = [[f"{key}={value}" for value in values] for key, values in choose.items()]
-    return [list(combination) for combination in itertools.product(*axes)]
+    return list(itertools.product(*axes))
 
 
 def cell_words(words: Sequence[str], row: RowSpec, column: ColumnSpec) -> list[str]:
@@ -104,41 +77,33 @@ def cell_words(words: Sequence[str], row: RowSpec, column: ColumnSpec) -> list[s
     return own
 
 
-def _title(title: str, ready: finetuning.FinetunePlan) -> str:
-    student = ready.distillation.what["student"] if ready.distillation else {}
-    shape = f"{student['layers']} × {student['hidden_size']}" if student else ""
-    return title.replace("{shape}", shape).replace("{teacher}", ready.job.names.get("teacher", ""))
+def _title(title: str, run: Run) -> str:
+    student = run.input("distill")
+    size = student.what["student"] if student is not None else {}
+    shape = f"{size['layers']} × {size['hidden_size']}" if size else ""
+    return title.replace("{shape}", shape).replace("{teacher}", run.job.names.get("teacher", ""))
 
 
-def preparations(planned: Sequence[CellPlan]) -> list[list[Job]]:
-    """The runs that students need, stage by stage: assistants and heads before what is distilled with them."""
-    stages: list[dict[str, Job]] = []
-    for cell in planned:
-        ready = cell.first.distillation
-        for level, step in enumerate(distilling.steps(ready) if ready else []):
-            if level == len(stages):
-                stages.append({})
-            job = Job(step.folder, cell.words, step.make, step.plan)
-            stages[level].setdefault(step.folder.identity, job)
-    return [list(stage.values()) for stage in stages]
+def cell_runs(planned: Sequence[CellPlan]) -> list[Run]:
+    """The runs of the cells, one seed of the whole table first: stopped half-way, it can be rendered with fewer seeds."""
+    return list({run.identity: run for _, _, run in _by_seed(planned)}.values())
 
 
-def finetunings(planned: Sequence[CellPlan]) -> list[Job]:
-    """The fine-tunings, one seed of the whole table first: stopped half-way, it can be rendered with fewer seeds."""
-    jobs: dict[str, Job] = {}
-    for cell, setting, ready in _by_seed(planned):
-        words = [*cell.words, *setting.overrides, f"tune.seed={ready.job.tune.seed}"]
-        student = ready.distillation.folder if ready.distillation else None
-
-        def make(ready: finetuning.FinetunePlan = ready) -> Any:
-            return finetuning.finetune(ready)
-
-        jobs.setdefault(ready.folder.identity, Job(ready.folder, words, make, ready, student))
-    return list(jobs.values())
+def words_of(planned: Sequence[CellPlan]) -> dict[str, tuple[str, list[str]]]:
+    """Identity of every run that the table needs -> a command and its overrides that need it, for another process."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for cell, setting, run in _by_seed(planned):
+        seed = command_of(run.command).SEED
+        words = [*cell.words, *setting, *([f"{seed}={run.what['seed']}"] if seed else [])]
+        for needed in walk([run]):
+            found.setdefault(needed.identity, (run.command, words))
+    return found
 
 
-def _by_seed(planned: Sequence[CellPlan]) -> Iterator[tuple[CellPlan, Setting, finetuning.FinetunePlan]]:
-    for index in range(len(planned[0].settings[0].plans) if planned else 0):
+def _by_seed(planned: Sequence[CellPlan]) -> Iterator[tuple[CellPlan, tuple[str, ...], Run]]:
+    seeds = max((len(runs) for cell in planned for runs in cell.settings.values()), default=0)
+    for index in range(seeds):
         for cell in planned:
-            for setting in cell.settings:
-                yield cell, setting, setting.plans[index]
+            for setting, runs in cell.settings.items():
+                if index < len(runs):
+                    yield cell, setting, runs[index]

@@ -54,7 +54,7 @@ def build(
 
 
 def _done(found: Sequence[records.Record]) -> dict[str, records.Record]:
-    return {r.identity: r for r in found if r.command == "finetune" and r.completed}
+    return {r.identity: r for r in found if r.completed}
 
 
 def _columns(spec: TableSpec) -> list[table.Column]:
@@ -143,7 +143,7 @@ def write(
 def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for cell in planned:
-        ready = cell.first.distillation
-        if ready is not None and ready.job.objective.trains:
-            found.setdefault(ready.folder.identity, cell.row.title)
+        student = cell.first.input("distill")
+        if student is not None and student.job.objective.trains:
+            found.setdefault(student.identity, cell.row.title)
     return found

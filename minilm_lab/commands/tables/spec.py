@@ -79,7 +79,9 @@ class ColumnSpec:
     key: str
     title: str
     overrides: list[str]
-    """What makes this column, as Hydra overrides of `finetune`."""
+    """What makes this column, as Hydra overrides of its command."""
+    command: str = "finetune"
+    """The command whose runs fill it: finetune or evaluate."""
     metric: Optional[str] = None
     """One of the task's metrics; null = the one that stands for the task."""
     note: str = ""

@@ -16,11 +16,10 @@ def measure(name: str, planned: Sequence[CellPlan]) -> None:
     """Time the models of the rows, once all of them are there; needs a row that is the teacher."""
     teacher = _teacher(planned)
     first = {cell.row.key: cell.first for cell in reversed(planned)}
-    students = [p.distillation.folder for p in first.values() if p.distillation is not None]
-    if teacher is None or any(folder.result() is None for folder in students):
+    if teacher is None or not all(needed.done for run in first.values() for needed in run.inputs):
         return
     what, folder = _timing(name, teacher, planned)
-    speed.measure(what, folder, {key: ready.job.source for key, ready in first.items()}, _how(planned))
+    speed.measure(what, folder, {key: run.job.source for key, run in first.items()}, _how(planned))
 
 
 def recorded(name: str, planned: Sequence[CellPlan], found: Sequence[Record]) -> Record | None:

@@ -13,7 +13,7 @@ from lab import Lab
 from torch.nn import functional as F
 
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.commands.finetune import plan
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.batching import collate, eval_batches
@@ -205,13 +205,13 @@ def test_from_the_command_line_to_texts_and_scores(lab: Lab, words: list[str]) -
 
 def test_choosing_the_best_epoch_judges_each(words: list[str]) -> None:
     ready = plan(compose_command("finetune", [*words, "tune.select=best", "task.score=rouge1"]))
-    record = finetune(ready)
+    record = ready.make()
     assert len(record["history"]) == 2
     assert record["score"]["value"] == max(epoch["rouge1"] for epoch in record["history"])
 
 
 def test_mixed_precision_generates_too(words: list[str]) -> None:
-    record = finetune(plan(compose_command("finetune", [*words, "impl.precision=bf16", "scale.epochs=1"])))
+    record = plan(compose_command("finetune", [*words, "impl.precision=bf16", "scale.epochs=1"])).make()
     assert record["precision"] == "bf16-mixed" and np.isfinite(record["score"]["value"])
 
 

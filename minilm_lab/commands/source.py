@@ -1,0 +1,95 @@
+"""The model that a command starts from: a student (made first if need be), the teacher, or any checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from transformers import PretrainedConfig
+
+from minilm_lab import config
+from minilm_lab.commands import distill
+from minilm_lab.models import sources
+from minilm_lab.models.teacher import Teacher
+from minilm_lab.paths import is_there
+from minilm_lab.runs.fingerprints import once
+from minilm_lab.runs.graph import Run
+from minilm_lab.training.settings import How
+
+OWN = ("task", "tune", "source")
+"""Groups and settings that a student's distillation does not read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which model it is; nothing is loaded."""
+
+    where: str
+    """Folder or hub id."""
+    revision: str | None
+    """Of the hub."""
+    identity: dict[str, Any]
+    """What of it decides a result."""
+    origin: dict[str, Any]
+    """For the record: {"kind": "teacher" | "run" | "path", "run": identity or None, "config"}."""
+    names: dict[str, str]
+    """Short names of its parts."""
+    title: str
+    """For the names of runs."""
+    named: str
+    """As the user knows it."""
+    config: PretrainedConfig
+    """That of the model; of a student's teacher, where it is a student."""
+    run: Run | None = None
+    """The distillation that makes it."""
+
+    @property
+    def shape(self) -> PretrainedConfig:
+        """The configuration of the model itself, also of a student that is not there yet."""
+        return self.config if self.run is None else self.run.job.student.config(self.config)
+
+
+def source_of(cfg: DictConfig, how: How) -> Source:
+    """The model that `source` names, or the student of the distillation in `cfg`; LabError if there is none."""
+    source = cfg.get("source")
+    if source is None:
+        run = once(("distill", _settings_of(how)), lambda: distill.plan(cfg))
+        where, named = str(run.folder.path / "student"), run.job.teacher.name
+        origin = {"kind": "run", "run": run.identity, "config": run.what}
+        model = run.job.teacher.config(how.cache)
+        key = {"run": run.identity}
+        return Source(where, None, key, origin, run.job.names(), run.name, named, model, run)
+    if source == "teacher":
+        teacher: Teacher = config.section(cfg, "teacher")
+        return once(("teacher", repr(teacher)), lambda: _teacher(teacher, how.cache))
+    return once(("source", str(source)), lambda: _elsewhere(str(source), how.cache))
+
+
+def _settings_of(how: How) -> str:
+    """All of a composed config that a distillation reads, and how it is done, as text."""
+    parts = {name: group for name, group in how.asked.items() if name not in OWN}
+    scale = {name: value for name, value in parts["scale"].items() if name not in ("epochs", "seeds")}
+    return json.dumps({**parts, "scale": scale}, sort_keys=True)
+
+
+def _teacher(teacher: Teacher, cache: Path) -> Source:
+    model = teacher.config(cache)
+    key = {"teacher": {k: v for k, v in teacher.identity(cache).items() if k != "layer"}}
+    origin = {"kind": "teacher", "run": None, "config": key}
+    where, names = teacher.locate(cache), {"teacher": teacher.name}
+    return Source(where, teacher.revision, key, origin, names, f"{teacher.name}-teacher", teacher.name, model)
+
+
+def _elsewhere(source: str, cache: Path) -> Source:
+    folder = Path(source).expanduser()
+    if is_there(folder) or source.startswith((".", "/", "~")):
+        sources.check_folder(folder, "source")
+        where, key = str(folder), {"folder": sources.folder_checksum(folder, cache)}
+    else:
+        where, key = source, {"hub": source}
+    model = sources.load_config(where, None, "source")
+    origin = {"kind": "path", "run": None, "config": key}
+    return Source(where, None, key, origin, {"source": source}, Path(source).name, source, model)
