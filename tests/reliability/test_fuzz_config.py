@@ -163,4 +163,4 @@ def test_a_name_too_long_for_any_file(words: list[str], tiny: list[str], tiny_tu
     long = [word.replace("LONG", "a" * 300) for word in words]
     with pytest.raises(LabError, match=words[-1].partition("=")[0].partition(".")[0]):
         ready = finetune.plan(compose_command("finetune", [*tiny, *tiny_tune, *long]))
-        finetune.finetune(ready)
+        ready.make()
