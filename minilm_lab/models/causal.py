@@ -15,6 +15,7 @@ from transformers import (
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
+from minilm_lab.models.next_token import Head
 
 
 def load_causal(
@@ -62,3 +63,30 @@ def widen_head(model: PreTrainedModel) -> None:
     if getattr(head, "bias", None) is not None:
         head.bias = torch.nn.Parameter(head.bias.detach().float(), requires_grad=False)
     head.register_forward_pre_hook(lambda _module, inputs: (inputs[0].float(),))
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The head of a causal model as `next_token` reads it; LabError if it does more to its logits than that."""
+    module: Any = model.get_output_embeddings()
+    config = model.config
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    head = Head(
+        module.weight, getattr(module, "bias", None), scale, getattr(config, "final_logit_softcapping", None)
+    )
+    seen: list[torch.Tensor] = []
+    hook = module.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    training = model.training
+    try:
+        with torch.no_grad():
+            ids = torch.arange(8, device=model.device)[None] % int(config.vocab_size)
+            logits = model.eval()(input_ids=ids, use_cache=False).logits[0].float()
+            expected = head.logits(seen[0][0])
+    finally:
+        hook.remove()
+        model.train(training)
+    if not torch.allclose(logits, expected, rtol=2e-2, atol=1e-4 * float(logits.abs().max())):
+        raise LabError(
+            f"the head of a '{config.model_type}' model does more to its logits than the lab knows: hidden states and "
+            "output embeddings do not give them. Distil it by relations: objective=minilmv2"
+        )
+    return head
