@@ -18,7 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from minilm_lab.errors import LabError, nearest
+from minilm_lab.errors import LabError, first_line, nearest
 from minilm_lab.secrecy import check_name
 
 _NO_DEFAULT = object()
@@ -84,7 +84,7 @@ def build(node: Any, key: str) -> Any:
         values = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:  # an interpolation that leads nowhere
         where = f"{key}.{error.full_key}" if error.full_key else key
-        raise LabError(f"{where}: {_first_line(error)}") from error
+        raise LabError(f"{where}: {first_line(error)}") from error
     assert isinstance(values, dict)
     schema = locate(str(values.pop("_target_")), key)
     kind = KINDS.get(key)
@@ -99,7 +99,7 @@ def section(cfg: DictConfig, key: str) -> Any:
     try:
         node = cfg.get(key)
     except OmegaConfBaseException as error:
-        raise LabError(f"{key}: {_first_line(error)}; choose a file of the group conf/{key}") from error
+        raise LabError(f"{key}: {first_line(error)}; choose a file of the group conf/{key}") from error
     return build(node, key)
 
 
@@ -149,7 +149,7 @@ def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: st
     if isinstance(value, (str, int, float)) and "is not a ListConfig" in str(error):
         said = _short(str(value))
         return LabError(f"{where}={said}: a list is wanted; write '{where}=[{said}]'")
-    return LabError(f"{where}={_short(repr(value))}: {_short(_first_line(error))}")
+    return LabError(f"{where}={_short(repr(value))}: {_short(first_line(error))}")
 
 
 def _value_at(values: Any, path: Sequence[str]) -> Any:
@@ -163,10 +163,6 @@ def _value_at(values: Any, path: Sequence[str]) -> Any:
 
 def _short(text: str, most: int = 500) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0]
 
 
 def plain(thing: Any) -> Any:

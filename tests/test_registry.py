@@ -58,7 +58,7 @@ def embed(monkeypatch, name: str, **fields) -> None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*.part")]
+    return [path.name for path in folder.rglob("*.tmp")]
 
 
 def test_download_once(index, tmp_path, no_pip):
@@ -97,7 +97,7 @@ def test_only_exact_pins(requirement, tmp_path):
 
 def test_what_a_killed_process_left_is_not_used(index, tmp_path):
     built = wheel(index, "toy", {"toy/a.txt": b"a"})
-    half = tmp_path / "cache/packages/.toy==1.0.part"
+    half = tmp_path / "cache/packages/.toy==1.0.new.tmp"
     half.mkdir(parents=True)
     (half / "toy-0.9-py3-none-any.whl").write_bytes(b"half a fi")
     assert download("toy==1.0", tmp_path / "cache").name == built.name

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import hashlib
 import logging
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from minilm_lab.atomic import whole_folder
 from minilm_lab.data.blocks import LENGTHS, TOKENS, Blocks, BrokenCache, Index, write_index
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.corpus import Corpus, Packing
@@ -106,17 +105,11 @@ def _write(
     documents: Iterator[str],
     progress: bool,
 ) -> None:
-    """Build in a folder beside, which takes the place of `folder` when it is whole."""
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
     try:
-        partial.mkdir()
-        index = _write_blocks(partial, corpus, tokenizer, settings, length, documents, progress)
-        _check_enough(index)
-        write_index(partial, index)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        with whole_folder(folder) as partial:
+            index = _write_blocks(partial, corpus, tokenizer, settings, length, documents, progress)
+            _check_enough(index)
+            write_index(partial, index)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -124,8 +117,6 @@ def _write(
             f"the disk is full: no room for the tokens of corpus '{corpus.name}' in {folder.parent} "
             f"({error.strerror}); free some, or point paths.cache elsewhere."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_blocks(
@@ -160,9 +151,6 @@ def _write_blocks(
             tokens += int(lengths.sum())
             bar.update(sum(map(len, batch.ids)))
             bar.set_postfix_str(f"{count:,} documents", refresh=False)
-        for file in files.values():
-            file.flush()
-            os.fsync(file.fileno())
     return Index(
         corpus=corpus.name,
         settings=settings,

@@ -1,11 +1,7 @@
-"""A folder that appears whole or not at all."""
+"""Which folder an export may write."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from minilm_lab.errors import LabError
@@ -29,25 +25,3 @@ def check_target(out: Path, overwrite: bool, source: Path | None) -> None:
         raise LabError(
             f"out={out} holds no config.json, so no export wrote it: it is not replaced. Give another folder"
         )
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `out` at the end; after an error `out` is as before."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise LabError(f"out={out} cannot be written ({error.strerror or error})") from error
-    try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():  # safetensors are written for their owner alone
-                path.chmod(temporary.stat().st_mode & 0o666)
-        if out.exists():
-            out.rename(old)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

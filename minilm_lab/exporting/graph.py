@@ -9,14 +9,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, first_line
 from minilm_lab.exporting.embedding import of_onnx, of_torch
 
 OUTPUT = "last_hidden_state"
@@ -86,7 +85,7 @@ def write_onnx(body: PreTrainedModel, names: list[str], file: Path) -> None:
             )
     except Exception as error:  # the exporter wraps whatever goes wrong in types of its own
         raise LabError(
-            f"to=[onnx]: torch cannot export a '{body.config.model_type}' model ({_first_line(error)})"
+            f"to=[onnx]: torch cannot export a '{body.config.model_type}' model ({first_line(error)})"
         ) from error
     finally:
         body.set_attn_implementation(attention)
@@ -136,8 +135,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    lines: list[Any] = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

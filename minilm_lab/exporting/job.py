@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from minilm_lab.atomic import whole_folder
 from minilm_lab.errors import LabError
 from minilm_lab.exporting import graph, heads, quantised, timing
 from minilm_lab.exporting.card import Measured, export_card
 from minilm_lab.exporting.checkpoint import tensor_files
 from minilm_lab.exporting.embedding import of_onnx, of_torch
 from minilm_lab.exporting.facts import facts_of
-from minilm_lab.exporting.folder import check_target, whole_folder
+from minilm_lab.exporting.folder import check_target
 from minilm_lab.exporting.origin import Origin
 from minilm_lab.exporting.push import check_login
 from minilm_lab.exporting.request import Request
@@ -57,7 +58,7 @@ class Export:
     def write(self) -> Measured:
         """Write the folder and return what was measured."""
         request = self.request
-        with whole_folder(self.out) as folder:
+        with whole_folder(self.out, alone=False) as folder:
             whole, body = self._load()
             self.tokenizer.save_pretrained(folder)
             if request.has_weights:

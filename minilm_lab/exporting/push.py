@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, first_line
 
 
 def check_login(repository: str, api: Any = None) -> None:
@@ -20,7 +20,7 @@ def check_login(repository: str, api: Any = None) -> None:
             f"push={repository}: you are not logged in to the hub; run `hf auth login` or set HF_TOKEN"
         ) from error
     except Exception as error:  # also the HTTP library's own errors, which huggingface_hub does not wrap
-        raise LabError(f"push={repository}: the hub does not let us in ({_first_line(error)})") from error
+        raise LabError(f"push={repository}: the hub does not let us in ({first_line(error)})") from error
 
 
 def push(folder: Path, repository: str, private: bool, api: Any = None) -> str:
@@ -34,11 +34,7 @@ def push(folder: Path, repository: str, private: bool, api: Any = None) -> str:
     except Exception as error:  # as above
         kind = "" if isinstance(error, HfHubHTTPError) else f"{type(error).__name__}: "
         raise LabError(
-            f"push={repository}: the upload failed ({kind}{_first_line(error)}). {folder} is whole; try again "
+            f"push={repository}: the upload failed ({kind}{first_line(error)}). {folder} is whole; try again "
             f"with `hf upload {repository} {folder}`"
         ) from error
     return f"{getattr(api, 'endpoint', 'https://huggingface.co')}/{repository}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

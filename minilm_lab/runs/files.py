@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+
+from minilm_lab.atomic import settle
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -24,18 +24,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         settle([path.parent])
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def settle(paths: Iterable[Path]) -> None:
-    """Have files and folders written to the disk itself: a rename is, once its folder is."""
-    for path in paths:
-        # Not every file system syncs folders, and not every folder can be read.
-        with suppress(OSError) if path.is_dir() else nullcontext():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def sweep(folder: Path) -> None:

@@ -21,9 +21,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from minilm_lab import locks
+from minilm_lab.atomic import settle
 from minilm_lab.errors import LabError
 from minilm_lab.runs import contents, stopping
-from minilm_lab.runs.files import read_json, settle, sweep, write_atomically, write_json
+from minilm_lab.runs.files import read_json, sweep, write_atomically, write_json
 from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower, takes_part
 from minilm_lab.secrecy import without_secrets
 

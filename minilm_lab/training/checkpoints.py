@@ -13,9 +13,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from minilm_lab.atomic import settle
 from minilm_lab.errors import LabError
 from minilm_lab.runs import stopping
-from minilm_lab.runs.files import settle, write_atomically, write_json
+from minilm_lab.runs.files import write_atomically, write_json
 from minilm_lab.training.same_work import check_checkpoint
 
 log = logging.getLogger(__name__)

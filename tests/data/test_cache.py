@@ -51,7 +51,7 @@ def test_a_second_build_reads_nothing(bert, tmp_path: Path) -> None:
     again = built(corpus, None, tmp_path)
     assert corpus.reads == 1
     assert again.index == first.index and np.array_equal(again.tokens, first.tokens)
-    assert [file.name for file in (tmp_path / "corpora").iterdir() if file.suffix == ".partial"] == []
+    assert [file.name for file in (tmp_path / "corpora").iterdir() if file.suffix == ".tmp"] == []
 
 
 def test_everything_that_changes_the_blocks_changes_their_folder(bert, tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_a_killed_build_is_never_used(bert, tmp_path: Path) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert list((tmp_path / "corpora").glob("*.partial")), "it was not killed in the middle"
+    assert list((tmp_path / "corpora").glob("*.tmp")), "it was not killed in the middle"
     assert not [found for found in (tmp_path / "corpora").iterdir() if found.is_dir() and not found.suffix]
     corpus = ListCorpus(texts=many_texts(120))
     blocks = built(corpus, bert, tmp_path)
     assert corpus.reads == 1 and blocks.index.documents == 120
-    assert not list((tmp_path / "corpora").glob("*.partial"))
+    assert not list((tmp_path / "corpora").glob("*.tmp"))
 
 
 def test_of_two_processes_one_builds_and_the_other_waits(bert, tmp_path: Path, caplog) -> None:

@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_saving_replaces_what_was_there_and_what_a_kill_left(tmp_path: Path) -> None:
-    folder, left = tmp_path / "student", tmp_path / ".student.tmp"
+    folder, left = tmp_path / "student", tmp_path / ".student.new.tmp"
     for rubbish in (folder, left):
         rubbish.mkdir()
         (rubbish / "rubbish").write_text("x")

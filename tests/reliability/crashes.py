@@ -126,7 +126,7 @@ def terminate_in_tokenising(scene: Scene, draw: random.Random) -> None:
     running.signal(signal.SIGTERM)
     scene.expect(running.finish(), 143, "start the same command again")
     mark.unlink()
-    if list(scene.cache.rglob("*.partial")):
+    if list(scene.cache.rglob("*.tmp")):
         scene.notes.append("half-made blocks are left")
 
 
