@@ -38,6 +38,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "hidden_relation": ("bert", ["distill", "objective=hidden_relation"]),
     "value_mse": ("bert", ["distill", "objective=value_mse"]),
     "tinybert": ("bert", ["distill", "objective=tinybert"]),
+    "embedding": ("bert", ["distill", "objective=embedding", "student=half_depth_half_width"]),
     "mlm": ("bert", ["distill", "objective=mlm"]),
     "mlm_kd": ("bert", ["distill", "objective=mlm_kd"]),
     "distilbert": (

@@ -1,0 +1,86 @@
+"""The sentence embeddings themselves: what a text's tokens are pooled to, after the last layer of both models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from minilm_lab.errors import LabError
+from minilm_lab.models.taps import Needs
+from minilm_lab.objectives.base import Loss, Objective, Views, lift
+from minilm_lab.objectives.distances import widened
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+POOLINGS = ("mean", "cls")
+DISTANCES = ("cosine", "mse")
+
+
+@dataclass
+class EmbeddingObjective(Objective):
+    """Distance of the pooled last hidden states of student and teacher, mean over the samples of a batch.
+
+    The loss of sentence-transformers' model distillation (MSE) and of LEAF (arXiv 2509.12539). A relation objective
+    never reaches the last block's output, which a sentence encoder was trained for: as a second term this trains it,
+    objective=[minilmv2,embedding] teacher.layer=-2. It always reads the last layer, whatever teacher.layer is.
+    A narrower student is lifted by a learned matrix without bias.
+    """
+
+    distance: str = "cosine"
+    """cosine: 1 − cosine of the angle; mse: mean square difference over the dimensions."""
+    pooling: str = "mean"
+    """mean: over the real tokens; cls: the first real token."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("distance", DISTANCES), ("pooling", POOLINGS)):
+            if getattr(self, name) not in allowed:
+                raise LabError(f"objective.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
+
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
+        depths = int(student.num_hidden_layers), int(teacher.num_hidden_layers)
+        return EmbeddingLoss(self, depths, int(student.hidden_size), int(teacher.hidden_size))
+
+
+class EmbeddingLoss(Loss):
+    """Reads the last hidden states."""
+
+    def __init__(
+        self, objective: EmbeddingObjective, depths: tuple[int, int], width: int, teacher_width: int
+    ) -> None:
+        ours, theirs = (Needs(hidden=frozenset({depth})) for depth in depths)
+        label = f"embedding-{objective.distance}" + ("" if objective.pooling == "mean" else "-cls")
+        super().__init__((ours, theirs), objective.settings(), label)
+        self.objective, self.depths = objective, depths
+        self.lift = lift(width, teacher_width, bias=False)
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """loss_embedding; a sample without a real token counts 0."""
+        ours = self._pool(views.student.hidden[self.depths[0]], views.mask)
+        theirs = self._pool(views.teacher.hidden[self.depths[1]], views.mask)
+        lifted = widened(self.lift(ours))
+        if self.objective.distance == "cosine":
+            distances = 1 - F.cosine_similarity(lifted, theirs, dim=1)
+        else:
+            distances = (lifted - theirs).square().mean(dim=1)
+        if views.mask is not None:
+            distances = distances * views.mask.any(dim=1)
+        return {"loss_embedding": distances.mean()}
+
+    def _pool(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """(batch, length, width) -> (batch, width), float32 or float64."""
+        states = widened(states)
+        if self.objective.pooling == "cls":
+            if mask is None:
+                return states[:, 0]
+            first = mask.int().argmax(dim=1)
+            return states[range(len(states)), first]
+        if mask is None:
+            return states.mean(dim=1)
+        real = mask[:, :, None].to(states.dtype)
+        return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
