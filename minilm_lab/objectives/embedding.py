@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.pooling import MODES, pool
 from minilm_lab.models.taps import Needs
 from minilm_lab.objectives.base import Loss, Objective, Views, lift
 from minilm_lab.objectives.distances import widened
@@ -16,7 +18,6 @@ from minilm_lab.objectives.distances import widened
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-POOLINGS = ("mean", "cls")
 DISTANCES = ("cosine", "mse")
 
 
@@ -33,10 +34,10 @@ class EmbeddingObjective(Objective):
     distance: str = "cosine"
     """cosine: 1 − cosine of the angle; mse: mean square difference over the dimensions."""
     pooling: str = "mean"
-    """mean: over the real tokens; cls: the first real token."""
+    """mean: over the real tokens; cls: the first real token; and the others of minilm_lab.models.pooling."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("distance", DISTANCES), ("pooling", POOLINGS)):
+        for name, allowed in (("distance", DISTANCES), ("pooling", MODES)):
             if getattr(self, name) not in allowed:
                 raise LabError(f"objective.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
 
@@ -54,33 +55,23 @@ class EmbeddingLoss(Loss):
         self, objective: EmbeddingObjective, depths: tuple[int, int], width: int, teacher_width: int
     ) -> None:
         ours, theirs = (Needs(hidden=frozenset({depth})) for depth in depths)
-        label = f"embedding-{objective.distance}" + ("" if objective.pooling == "mean" else "-cls")
+        pooled = "" if objective.pooling == "mean" else f"-{objective.pooling}"
+        label = f"embedding-{objective.distance}{pooled}"
         super().__init__((ours, theirs), objective.settings(), label)
         self.objective, self.depths = objective, depths
         self.lift = lift(width, teacher_width, bias=False)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_embedding; a sample without a real token counts 0."""
-        ours = self._pool(views.student.hidden[self.depths[0]], views.mask)
-        theirs = self._pool(views.teacher.hidden[self.depths[1]], views.mask)
+        ours, theirs = views.student.hidden[self.depths[0]], views.teacher.hidden[self.depths[1]]
+        mask = torch.ones(ours.shape[:2], device=ours.device) if views.mask is None else views.mask
+        real = mask.any(dim=1)
+        ours, theirs = (
+            pool(widened(states)[real], mask[real], self.objective.pooling) for states in (ours, theirs)
+        )
         lifted = widened(self.lift(ours))
         if self.objective.distance == "cosine":
             distances = 1 - F.cosine_similarity(lifted, theirs, dim=1)
         else:
             distances = (lifted - theirs).square().mean(dim=1)
-        if views.mask is not None:
-            distances = distances * views.mask.any(dim=1)
-        return {"loss_embedding": distances.mean()}
-
-    def _pool(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        """(batch, length, width) -> (batch, width), float32 or float64."""
-        states = widened(states)
-        if self.objective.pooling == "cls":
-            if mask is None:
-                return states[:, 0]
-            first = mask.int().argmax(dim=1)
-            return states[range(len(states)), first]
-        if mask is None:
-            return states.mean(dim=1)
-        real = mask[:, :, None].to(states.dtype)
-        return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        return {"loss_embedding": distances.sum() / len(mask)}
