@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,25 @@ from transformers import (
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
+from minilm_lab.models.adapters import base_of, is_adapter, load_adapter
 from minilm_lab.models.next_token import Head
 
 
 def load_causal(
     where: str, revision: str | None = None, what: str = "source", **settings: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal model with its trained head in float32, and its tokenizer; `settings` go to from_pretrained."""
+    """Load a causal model with its trained head in float32, and its tokenizer; `settings` go to from_pretrained.
+
+    An adapter's folder is loaded on the model that it names, with its own tokenizer if it has one.
+    """
+    if is_adapter(where):
+        base, base_revision = base_of(where)
+        model, tokenizer = load_causal(
+            base, base_revision, f"{what}: the model of the adapter {where}", **settings
+        )
+        if any((Path(where) / name).is_file() for name in sources.TOKENIZERS):
+            tokenizer = sources.load_tokenizer(where, None, what)
+        return load_adapter(model, where), tokenizer
     trust = {"trust_remote_code": True} if settings.get("trust_remote_code") else {}
     config = sources.load_config(where, revision, what, **trust)
     check_causal(config, what)
