@@ -11,10 +11,9 @@ from omegaconf import DictConfig
 from minilm_lab.commands.tables import spec as specs
 from minilm_lab.errors import LabError
 from minilm_lab.reports import cells, records, table
-from minilm_lab.reports.found import Planned, find
-from minilm_lab.reports.overview import report_html
-from minilm_lab.reports.page import write_whole
+from minilm_lab.reports.results import Planned, find
 from minilm_lab.runs.environment import commit
+from minilm_lab.runs.files import write_atomically
 
 
 def planned(name: str) -> Planned:
@@ -37,19 +36,14 @@ def planned(name: str) -> Planned:
     numbers = {
         row.key: {
             column.key: cells.with_paper(
-                table.Cell(), _named(row.paper[column.key], spec.paper), f"rows.{row.key}.paper.{column.key}"
+                table.Cell(), row.paper[column.key], f"rows.{row.key}.paper.{column.key}", spec.paper
             )
             for column in columns
             if column.key in row.paper
         }
         for row in spec.rows
     }
-    made = table.Table(spec.title, rows, columns, numbers)
-    return Planned(spec.title, spec.intro, made, list(spec.at))
-
-
-def _named(number: object, source: str) -> object:
-    return {"source": source, **(number if isinstance(number, dict) else {"value": number})}
+    return Planned(spec.title, spec.intro, table.Table(spec.title, rows, columns, numbers), list(spec.at))
 
 
 def _unfilled(title: str) -> str:
@@ -60,10 +54,14 @@ def _unfilled(title: str) -> str:
 
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
+    from minilm_lab.reports.page import report_html
+
     runs = Path(cfg.paths.runs)
-    found = find(specs.experiments_folder(), runs, {name: planned(name) for name in specs.known_tables()})
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    html = report_html(found, records.load(runs), made=made, commit=commit())
-    page = write_whole(cfg.out or runs / "report.html", html)
-    measured = sum(bool(experiment.results) for experiment in found)
-    print(f"tables: {measured} measured, {len(found) - measured} not\npage: {page.resolve()}")
+    experiments = find(
+        specs.experiments_folder(), runs, {name: planned(name) for name in specs.known_tables()}
+    )
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = Path(cfg.out or runs / "report.html")
+    write_atomically(page, report_html(experiments, records.load(runs), date=date, commit=commit()).encode())
+    measured = sum(bool(experiment.results) for experiment in experiments)
+    print(f"tables: {measured} measured, {len(experiments) - measured} not\npage: {page.resolve()}")

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import rich.table
-from rich import box
-from rich.console import Group
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from minilm_lab.errors import LabError
-from minilm_lab.reports.curves import Points, curve_of, thin
+from minilm_lab.reports.curves import curve_of, thin
 from minilm_lab.reports.records import Record, as_number
 from minilm_lab.reports.select import settings
-from minilm_lab.reports.text import DASH, one_line
+from minilm_lab.reports.text import DASH, aligned, one_line
 
-#: Lines of losses that are shown.
+if TYPE_CHECKING:
+    from rich.console import Group
+
 _LOSSES = 8
-#: Facts of a record that are numbers: title, path, factor, digits.
+"""Lines of losses that are shown."""
 _NUMBERS = (
     ("held-out loss", "held_out_loss.last", 1.0, 4),
     ("loss", "loss", 1.0, 4),
@@ -28,6 +25,7 @@ _NUMBERS = (
     ("tokens seen (M)", "tokens_seen", 1e-6, 2),
     ("wall clock (s)", "wall_clock_s", 1.0, 1),
 )
+"""Facts of a record that are numbers: title, path, factor, digits."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,19 @@ class Line:
     values: list[Any]
     digits: int | None = None
     """Digits after the point of numbers; None for settings."""
+
+    def texts(self) -> list[str]:
+        """Title, values, and of two runs the difference of their numbers."""
+        numbers = [as_number(value) for value in self.values]
+        texts = [
+            f"{number:.{self.digits}f}" if self.digits is not None and number is not None else _text(value)
+            for number, value in zip(numbers, self.values, strict=True)
+        ]
+        if len(numbers) == 2:
+            first, second = numbers
+            known = self.digits is not None and first is not None and second is not None
+            texts.append(f"{second - first:+.{self.digits}f}" if known else "")  # type: ignore[operator]
+        return [one_line(self.title), *texts]
 
 
 @dataclass(frozen=True)
@@ -64,17 +75,14 @@ def compare(records: Sequence[Record]) -> Comparison:
     identities = [record.identity for record in records]
     if len(records) < 2 or len(set(identities)) < len(identities):
         raise LabError(f"compare=[{','.join(identities)}]: give two different runs or more")
-    found = [settings(record) for record in records]
-    keys = dict.fromkeys(key for one in found for key in one)
-    differing = [
-        Line(key, [one.get(key) for one in found])
-        for key in keys
-        if any(one.get(key) != found[0].get(key) for one in found)
+    every = [settings(record) for record in records]
+    lines = [
+        Line(key, [each.get(key) for each in every]) for key in dict.fromkeys(k for e in every for k in e)
     ]
+    differing = [line for line in lines if any(value != line.values[0] for value in line.values)]
     losses = _losses(records)
-    return Comparison(
-        list(records), differing, _results(records), losses, _note(records, differing) if losses else ""
-    )
+    note = _note(records, differing) if losses else ""
+    return Comparison(list(records), differing, _results(records), losses, note)
 
 
 def to_data(compared: Comparison) -> dict[str, Any]:
@@ -97,84 +105,57 @@ def to_data(compared: Comparison) -> dict[str, Any]:
 
 def to_text(compared: Comparison) -> str:
     """Return the comparison as plain aligned text, never cut: for pipes and logs."""
-    blocks = []
-    for title, lines in _blocks(compared):
-        rows = [[title, *_heads(compared)], *(_texts(line, len(compared.records)) for line in lines)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        blocks.append(
-            "".join(
-                "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() + "\n"
-                for row in rows
-            )
-        )
-    return "\n".join(blocks) + (f"\n{compared.note}\n" if compared.note else "")
+    return "\n".join(map(aligned, _blocks(compared))) + (f"\n{compared.note}\n" if compared.note else "")
 
 
 def to_rich(compared: Comparison) -> Group:
     """Return the comparison for a rich console; markup in names is text."""
+    import rich.table
+    from rich import box
+    from rich.console import Group
+    from rich.text import Text
+
     parts: list[Any] = []
-    for title, lines in _blocks(compared):
+    for (title, *heads), *lines in _blocks(compared):
         table = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
         table.add_column(Text(title), overflow="fold")
-        for head in _heads(compared):
-            table.add_column(Text(head), justify="right" if lines is not compared.settings else "left")
+        for head in heads:
+            table.add_column(Text(head), justify="left" if title.startswith("SETTINGS") else "right")
         for line in lines:
-            table.add_row(*map(Text, _texts(line, len(compared.records))))
+            table.add_row(*map(Text, line))
         parts += [table, Text()]
     return Group(*parts, *([Text(compared.note, style="yellow")] if compared.note else []))
 
 
-def _blocks(compared: Comparison) -> list[tuple[str, list[Line]]]:
-    told = compared.settings or [Line("(no difference)", [""] * len(compared.records))]
-    blocks = [("SETTINGS THAT DIFFER", told), ("RESULTS", compared.results)]
-    return [*blocks, *([("LOSS AT STEP", compared.losses)] if compared.losses else [])]
-
-
-def _heads(compared: Comparison) -> list[str]:
+def _blocks(compared: Comparison) -> list[list[list[str]]]:
+    """Blocks of lines of texts, the first of each its heading."""
     heads = [record.identity for record in compared.records]
-    return [*heads, "DIFFERENCE"] if len(heads) == 2 else heads
+    heads += ["DIFFERENCE"] if len(heads) == 2 else []
+    differing = compared.settings or [Line("(no difference)", [""] * len(compared.records))]
+    blocks = {"SETTINGS THAT DIFFER": differing, "RESULTS": compared.results, "LOSS AT STEP": compared.losses}
+    return [[[title, *heads], *(line.texts() for line in lines)] for title, lines in blocks.items() if lines]
 
 
-def _texts(line: Line, runs: int) -> list[str]:
-    texts = [one_line(line.title), *(_text(value, line.digits) for value in line.values)]
-    if runs == 2:
-        first, second = (as_number(value) for value in line.values)
-        known = line.digits is not None and first is not None and second is not None
-        texts.append(
-            f"{second - first:+.{line.digits}f}" if known and first is not None and second is not None else ""
-        )
-    return texts
-
-
-def _text(value: Any, digits: int | None) -> str:
-    if value is None:
-        return DASH
-    number = as_number(value)
-    return (
-        f"{number:.{digits}f}" if digits is not None and number is not None else one_line(str(value)) or DASH
-    )
+def _text(value: Any) -> str:
+    return DASH if value is None else one_line(str(value)) or DASH
 
 
 def _results(records: Sequence[Record]) -> list[Line]:
-    lines = [
-        Line("name", [record.name for record in records]),
-        Line("state", [record.state for record in records]),
-    ]
     scores = [record.get("scores") or {} for record in records]
-    for name in dict.fromkeys(name for one in scores for name in one):
-        lines.append(Line(str(name), [as_number(one.get(name)) for one in scores], 2))
+    lines = [Line("name", [r.name for r in records]), Line("state", [r.state for r in records])]
+    for name in dict.fromkeys(name for each in scores for name in each):
+        lines.append(Line(str(name), [as_number(each.get(name)) for each in scores], 2))
     for title, path, factor, digits in _NUMBERS:
         values = [record.number(path) for record in records]
         if any(value is not None for value in values):
-            scaled = [None if value is None else value * factor for value in values]
-            lines.append(Line(title, scaled, digits))
+            lines.append(Line(title, [None if value is None else value * factor for value in values], digits))
     return lines
 
 
 def _losses(records: Sequence[Record]) -> list[Line]:
-    curves: list[dict[float, float]] = [dict(curve_of(record).training) for record in records]
-    common: Points = [(step, 0.0) for step in sorted(set.intersection(*(set(curve) for curve in curves)))]
-    return [Line(f"{step:.0f}", [curve[step] for curve in curves], 4) for step, _ in thin(common, _LOSSES)]
+    curves = [dict(curve_of(record).training) for record in records]
+    common = thin([(step, 0.0) for step in sorted(set.intersection(*map(set, curves)))], _LOSSES)
+    return [Line(f"{step:.0f}", [curve[step] for curve in curves], 4) for step, _ in common]
 
 
 def _note(records: Sequence[Record], differing: Sequence[Line]) -> str:

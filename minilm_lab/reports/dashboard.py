@@ -7,7 +7,6 @@ from typing import Any
 
 from minilm_lab.errors import LabError
 
-#: Setting or metric, heading: the axes of the parallel coordinates, from what is chosen to what comes out.
 AXES = (
     ("config", "student.layers", "depth"),
     ("config", "student.hidden_size", "width"),
@@ -16,6 +15,7 @@ AXES = (
     ("config", "objective.heads", "relation heads"),
     ("summary", "score", "score"),
 )
+"""Setting or metric, heading: the axes of the parallel coordinates, from what is chosen to what comes out."""
 _STEP = "trainer/global_step"
 
 

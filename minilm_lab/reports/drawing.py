@@ -1,4 +1,4 @@
-"""How every picture is drawn: matplotlib's style, and figures as inline SVG (in the page's colours) or as PNG."""
+"""How every picture is drawn: matplotlib's style, and pictures as inline SVG (in the page's colours) or as PNG."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Literal
@@ -21,17 +22,16 @@ from minilm_lab.reports.text import one_line
 
 LineStyle = Literal["-", "--", ":"]
 
-#: Series colours, told apart by the colour-blind (Okabe and Ito) and readable on white and on near-black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
+"""Series colours, told apart by the colour-blind (Okabe and Ito) and readable on white and on near-black."""
 _STYLES: tuple[LineStyle, ...] = ("-", "--", ":")
 
-#: Drawn in these two, which in the SVG are replaced by the colours of the page around it.
-INK = "#1d2127"
-FAINT = "#9aa1ab"
-#: Rows that are there to compare with.
+INK, FAINT = "#1d2127", "#9aa1ab"
+"""Drawn in these two, which in the SVG are replaced by the colours of the page around it."""
 CONTROL = "#868d97"
-#: Inches: text of 10 points stays legible when the plot is as wide as a phone.
+"""Colour of rows that are there to compare with."""
 WIDTH = 4.3
+"""Inches: text of 10 points stays legible when the plot is as wide as a phone."""
 
 _RC = {
     "svg.fonttype": "none",
@@ -76,25 +76,42 @@ def style() -> Iterator[None]:
         yield
 
 
-def svg_of(figure: Figure, title: str, description: str) -> str:
-    """Return the figure as an SVG element of the page's width, with `title` and `description` as its text alternative.
+@dataclass(frozen=True)
+class Picture:
+    """A figure (drawn within `style`) with what it shows in words."""
 
-    Colours `INK` and `FAINT` become those of the page around it, in light and in dark.
-    """
-    buffer = io.StringIO()
-    FigureCanvasSVG(figure)
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Width and height go, so that the page sets the size; the view box keeps the proportions.
-    head, rest = svg.split(">", 1)
-    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    svg = f'{head} role="img" aria-label="{escape(one_line(f"{title}. {description}"))}">{rest}'
-    svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--faint, #888888)")
-    svg = _own_ids(svg)
-    # Text takes the font of the page.
-    return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg).strip()
+    figure: Figure
+    title: str
+    words: str
+
+    def svg(self) -> str:
+        """Return an SVG element that fills its box, with title and words as its text alternative.
+
+        Colours `INK` and `FAINT` become those of the page around it, in light and in dark.
+        """
+        buffer = io.StringIO()
+        FigureCanvasSVG(self.figure)
+        with style():
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        svg = buffer.getvalue()
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        # Width and height go, so that the page sets the size; the view box keeps the proportions.
+        head, rest = svg.split(">", 1)
+        head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+        svg = f'{head} role="img" aria-label="{escape(one_line(f"{self.title}. {self.words}"))}">{rest}'
+        svg = svg.replace(INK, "currentColor").replace(FAINT, "var(--faint, #888888)")
+        svg = _own_ids(svg)
+        # Text takes the font of the page.
+        return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg).strip()
+
+    def png(self, path: str | Path) -> Path:
+        """Write the figure on white; return its path."""
+        path = Path(path)
+        FigureCanvasAgg(self.figure)
+        with style():
+            self.figure.savefig(path, format="png", dpi=160, facecolor="white")
+        return path
 
 
 def _own_ids(svg: str) -> str:
@@ -103,20 +120,6 @@ def _own_ids(svg: str) -> str:
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
     return re.sub(r'(url\(|href=")#', rf"\1#{prefix}", svg)
-
-
-def write_png(figure: Figure, path: str | Path) -> Path:
-    """Write the figure on white; return its path."""
-    path = Path(path)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, format="png", dpi=160, facecolor="white")
-    return path
-
-
-def shortened(text: str, most: int) -> str:
-    """Return `text` on one line of at most `most` characters, cut at its end."""
-    text = one_line(text)
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def wrapped(title: str, width: int = 22) -> str:

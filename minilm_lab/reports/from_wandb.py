@@ -17,12 +17,12 @@ from minilm_lab.runs.identity import slug
 
 log = logging.getLogger(__name__)
 
-#: Key of the record in a run's summary, as JSON text (see training/wandb_run.py, which writes it).
 RECORD = "record"
-#: Job types that are runs of the lab; tables are made of them and are none.
+"""Key of the record in a run's summary, as JSON text (see training/wandb_run.py, which writes it)."""
 COMMANDS = ("distill", "pretrain", "finetune", "speed")
-#: W&B's states -> ours; whatever else ended without its record has failed.
+"""Job types that are runs of the lab; tables are made of them and are none."""
 _STATES = {"finished": COMPLETED, "running": RUNNING, "pending": RUNNING, "preempting": RUNNING}
+"""W&B's states -> ours; whatever else ended without its record has failed."""
 _STEP = "trainer/global_step"
 
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.reports.drawing import FAINT, WIDTH, shortened, style, svg_of, write_png
-from minilm_lab.reports.table import Column, Row, Table
-from minilm_lab.reports.text import DASH, number_text, one_line
+from minilm_lab.reports.drawing import FAINT, WIDTH, Picture, style
+from minilm_lab.reports.table import Column, Table
+from minilm_lab.reports.text import DASH, number_text, one_line, shortened
 
-Value = str | float
-#: From dark to bright, told apart by the colour-blind and in grey print.
-_MAP = "cividis"
-_LEVELS = 32
+_MAP, _LEVELS = "cividis", 32
+"""From dark to bright, told apart by the colour-blind and in grey print."""
 
 
-def heatmap_svg(table: Table, x: str = "layer", y: str = "relations", column: str = "average") -> str:
-    """Return the value of `column` by coordinates `x` and `y` as SVG; `""` where nothing was measured.
+def heatmap(table: Table, x: str = "layer", y: str = "relations", column: str = "average") -> Picture | None:
+    """Return the mean of `column` by coordinates `x` and `y`; None where nothing was measured.
 
     Rows without both coordinates (controls) are left out. Rows that differ in further coordinates are drawn in a
     panel each, on one scale of colours. A place of the grid without a value is a dash.
@@ -40,28 +38,43 @@ def heatmap_svg(table: Table, x: str = "layer", y: str = "relations", column: st
     Raises:
         LabError: no row has such coordinates, there is no such column, or two rows lie in one place.
     """
-    shown = _grid(table, x, y, column)
-    if shown is None:
-        return ""
+    panels = _panels(table, x, y, column)
+    finite = [v for grid in panels.values() for v in grid.to_numpy().flat if math.isfinite(v)]
+    if not finite:
+        return None
+    shown = next(c for c in table.columns if c.key == column)
+    low, high = min(finite), max(finite)
+    # One value alone has the colour in the middle.
+    norm = Normalize(low - 0.5, high + 0.5) if low == high else Normalize(low, high)
+    colours = ScalarMappable(norm, matplotlib.colormaps[_MAP].resampled(_LEVELS))
     with style():
-        figure = _figure(table, x, y, column, shown)
-        title = f"{table.column(column).title} by {x} and {y}: {table.title}"
-        return svg_of(figure, title, _in_words(table.column(column), x, y, shown))
+        height = 0.9 + sum(0.75 + 0.42 * len(grid) for grid in panels.values())
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        places = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for axes, (title, grid) in zip(places, panels.items(), strict=True):
+            _draw(axes, grid, shown, colours)
+            axes.set_title(one_line(title), loc="left")
+            axes.set_ylabel(one_line(y))
+        places[-1].set_xlabel(one_line(x))
+        bar = figure.colorbar(colours, ax=list(places), location="bottom", aspect=34, fraction=0.06)
+        bar.outline.set_visible(False)
+        bar.set_label(one_line(shown.title))
+    words = ". ".join(filter(None, (_in_words(title, grid, shown, x, y) for title, grid in panels.items())))
+    return Picture(figure, f"{shown.title} by {x} and {y}: {table.title}", f"{words}.")
 
 
-def heatmap_png(
-    table: Table, path: str | Path, x: str = "layer", y: str = "relations", column: str = "average"
-) -> Path:
-    """Write the picture of `heatmap_svg` as a PNG on white; return its path.
+def of_grid(table: Table) -> Picture | None:
+    """Return the heat map of a table's headline over its widest coordinates (`axes_of`); None where it has no grid.
 
-    Raises:
-        LabError: as `heatmap_svg`, or nothing was measured.
+    It has none either where rows share a place: they differ in something that is no coordinate.
     """
-    shown = _grid(table, x, y, column)
-    if shown is None:
-        raise LabError(f"no heat map to draw in {path}: column {column!r} of {table.title!r} has no value")
-    with style():
-        return write_png(_figure(table, x, y, column, shown), path)
+    column, axes = table.headline, axes_of(table)
+    if column is None or axes is None:
+        return None
+    try:
+        return heatmap(table, *axes, column.key)
+    except LabError:
+        return None
 
 
 def axes_of(table: Table) -> tuple[str, str] | None:
@@ -69,114 +82,69 @@ def axes_of(table: Table) -> tuple[str, str] | None:
 
     Of the two, a numeric one goes across.
     """
-    values: dict[str, set[Value]] = {}
-    for row in table.rows:
-        for name, value in row.coordinates.items():
-            values.setdefault(name, set()).add(value)
-    names = sorted((name for name, found in values.items() if len(found) > 1), key=lambda n: -len(values[n]))
+    values = pd.DataFrame([row.coordinates for row in table.rows])
+    counts = values.nunique().sort_values(ascending=False, kind="stable")
+    names = list(counts[counts > 1].index)[:2]
     if len(names) < 2:
         return None
-    first, second = names[:2]
-    numeric = [all(isinstance(value, (int, float)) for value in values[name]) for name in (first, second)]
+    first, second = names
+    numeric = [pd.api.types.is_numeric_dtype(values[name].dropna().infer_objects()) for name in names]
     return (second, first) if numeric == [False, True] else (first, second)
 
 
-#: Title of a panel → (x, y) → value of the cell.
-_Panels = dict[str, dict[tuple[Value, Value], float]]
-
-
-def _grid(table: Table, x: str, y: str, column: str) -> _Panels | None:
-    known = dict.fromkeys(name for row in table.rows for name in row.coordinates)
+def _panels(table: Table, x: str, y: str, column: str) -> dict[str, pd.DataFrame]:
+    """Title of a panel → means by `y` (downwards) and `x` (across); all have the same axes."""
+    problem = f"heat map of {table.title!r}:"
+    known = list(dict.fromkeys(name for row in table.rows for name in row.coordinates))
     for axis in (x, y):
         if axis not in known:
             have = f"They have: {', '.join(known)}" if known else "No row has coordinates"
-            raise LabError(
-                f"heat map of {table.title!r}: no coordinate {axis!r}.{nearest(axis, known)} {have}"
-            )
+            raise LabError(f"{problem} no coordinate {axis!r}.{nearest(axis, known)} {have}")
     if x == y:
-        raise LabError(f"heat map of {table.title!r}: x and y are both {x!r}; they must differ")
+        raise LabError(f"{problem} x and y are both {x!r}; they must differ")
     columns = [c.key for c in table.columns]
     if column not in columns:
-        raise LabError(f"heat map of {table.title!r}: no column {column!r}." + nearest(column, columns))
-    panels: _Panels = {}
-    for row in table.rows:
-        if x in row.coordinates and y in row.coordinates:
-            panel = panels.setdefault(_panel(row, x, y), {})
-            place = row.coordinates[x], row.coordinates[y]
+        raise LabError(f"{problem} no column {column!r}." + nearest(column, columns))
+    panels: dict[str, dict[tuple[str | float, str | float], float]] = {}
+    for row, cell in zip(table.rows, table.line(column), strict=True):
+        if {x, y} <= row.coordinates.keys():
+            others = [f"{name} {_text(v)}" for name, v in row.coordinates.items() if name not in (x, y)]
+            panel = panels.setdefault(", ".join(others), {})
+            place = row.coordinates[y], row.coordinates[x]
             if place in panel:
-                raise LabError(f"heat map of {table.title!r}: two rows at {x}={place[0]}, {y}={place[1]}")
-            mean = table.cell(row.key, column).mean
-            panel[place] = math.nan if mean is None else mean
-    return panels if any(map(math.isfinite, _values(panels))) else None
+                raise LabError(f"{problem} two rows at {x}={place[1]}, {y}={place[0]}")
+            panel[place] = cell.mean
+    places = [place for panel in panels.values() for place in panel]
+    down, across = (_ordered([place[i] for place in places]) for i in (0, 1))
+    return {
+        title: pd.DataFrame([[panel.get((v, h), math.nan) for h in across] for v in down], down, across)
+        for title, panel in panels.items()
+    }
 
 
-def _panel(row: Row, x: str, y: str) -> str:
-    others = {name: value for name, value in row.coordinates.items() if name not in (x, y)}
-    return ", ".join(f"{name} {_text(value)}" for name, value in others.items())
-
-
-def _values(panels: _Panels) -> list[float]:
-    return [value for panel in panels.values() for value in panel.values()]
-
-
-def _ordered(values: Sequence[Value]) -> list[Value]:
+def _ordered(values: Sequence[str | float]) -> list[str | float]:
     distinct = list(dict.fromkeys(values))
-    return sorted(distinct) if all(isinstance(v, (int, float)) for v in distinct) else distinct
+    numeric = all(isinstance(value, (int, float)) for value in distinct)
+    return sorted(distinct, key=float) if numeric else distinct
 
 
-def _figure(table: Table, x: str, y: str, column: str, panels: _Panels) -> Figure:
-    places = list(itertools.chain.from_iterable(panels.values()))
-    across, down = _ordered([p[0] for p in places]), _ordered([p[1] for p in places])
-    finite = [value for value in _values(panels) if math.isfinite(value)]
-    norm, colours = _scale(finite)
-    height = 0.9 + len(panels) * (0.75 + 0.42 * len(down))
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for axes, (title, panel) in zip(grid, panels.items(), strict=True):
-        _draw(axes, panel, across, down, table.column(column), norm, colours)
-        axes.set_title(one_line(title), loc="left")
-        axes.set_ylabel(one_line(y))
-    grid[-1].set_xlabel(one_line(x))
-    bar = figure.colorbar(
-        ScalarMappable(norm, colours), ax=list(grid), location="bottom", aspect=34, fraction=0.06
-    )
-    bar.outline.set_visible(False)
-    bar.set_label(one_line(table.column(column).title))
-    return figure
-
-
-def _scale(finite: Sequence[float]) -> tuple[Normalize, Colormap]:
-    low, high = min(finite), max(finite)
-    if low == high:  # one colour, in the middle
-        low, high = low - 0.5, high + 0.5
-    return Normalize(low, high), matplotlib.colormaps[_MAP].resampled(_LEVELS)
-
-
-def _draw(
-    axes: Axes,
-    panel: Mapping[tuple[Value, Value], float],
-    across: Sequence[Value],
-    down: Sequence[Value],
-    column: Column,
-    norm: Normalize,
-    colours: Colormap,
-) -> None:
-    size = 9 if len(across) <= 7 else 7
-    for (i, left), (j, top) in itertools.product(enumerate(across), enumerate(down)):
-        value = panel.get((left, top), math.nan)
+def _draw(axes: Axes, grid: pd.DataFrame, column: Column, colours: ScalarMappable) -> None:
+    size = 9 if grid.shape[1] <= 7 else 7
+    for j, i in itertools.product(*map(range, grid.shape)):
+        value = grid.iat[j, i]
         if not math.isfinite(value):
             axes.text(i, j, DASH, ha="center", va="center", fontsize=size)
             continue
-        colour = colours(norm(value))
+        colour = tuple(colours.to_rgba(value))
         axes.add_patch(Rectangle((i - 0.48, j - 0.46), 0.96, 0.92, facecolor=colour, linewidth=0))
         # Black or white, whichever is read better on the cell's colour, in light and in dark.
         ink = "#000000" if _luminance(colour) > 0.18 else "#ffffff"
         text = number_text(value, column).removesuffix(column.suffix)
         axes.text(i, j, text, ha="center", va="center", fontsize=size, color=ink)
-    axes.set_xticks(range(len(across)), [shortened(_text(value), 12) for value in across])
-    axes.set_yticks(range(len(down)), [shortened(_text(value), 24) for value in down])
-    axes.set_xlim(-0.5, len(across) - 0.5)
-    axes.set_ylim(len(down) - 0.5, -0.5)
+    axes.set_xticks(range(grid.shape[1]), [shortened(_text(value), 12) for value in grid.columns])
+    axes.set_yticks(range(grid.shape[0]), [shortened(_text(value), 24) for value in grid.index])
+    axes.set_xlim(-0.5, grid.shape[1] - 0.5)
+    axes.set_ylim(grid.shape[0] - 0.5, -0.5)
     axes.grid(False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -190,17 +158,15 @@ def _luminance(colour: Sequence[float]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _text(value: Value) -> str:
+def _text(value: str | float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _in_words(column: Column, x: str, y: str, panels: _Panels) -> str:
-    parts = []
-    for title, panel in panels.items():
-        cells = "; ".join(
-            f"{x} {_text(left)}, {y} {_text(top)}: "
-            + (number_text(value, column) if math.isfinite(value) else "not measured")
-            for (left, top), value in panel.items()
-        )
-        parts.append(f"{title}: {cells}" if title else cells)
-    return ". ".join(parts) + "."
+def _in_words(title: str, grid: pd.DataFrame, column: Column, x: str, y: str) -> str:
+    cells = "; ".join(
+        f"{x} {_text(across)}, {y} {_text(down)}: "
+        + (number_text(value, column) if math.isfinite(value) else "not measured")
+        for down, line in zip(grid.index, grid.to_numpy(), strict=True)
+        for across, value in zip(grid.columns, line, strict=True)
+    )
+    return f"{title}: {cells}" if title else cells

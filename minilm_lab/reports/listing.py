@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import math
-import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import rich.table
-from rich import box
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.reports.records import COMPLETED, FAILED, RUNNING, UNREADABLE, Record, as_number
-from minilm_lab.reports.text import DASH, one_line
+from minilm_lab.reports.text import DASH, aligned, one_line, shortened
 
-#: A run that says it is running, but whose process is gone from this machine; started again, it resumes.
+if TYPE_CHECKING:
+    import rich.table
+
 INTERRUPTED = "INTERRUPTED"
+"""A run that says it is running, but whose process is gone from this machine; started again, it resumes."""
 STATES = (RUNNING, INTERRUPTED, COMPLETED, FAILED, UNREADABLE)
-#: What the list can be sorted by: newest first; best score first; lowest loss first; by name.
 SORTS = ("age", "score", "loss", "name")
+"""What the list can be sorted by: newest first; best score first; lowest loss first; by name."""
 
-_HEADINGS = ("STATE", "COMMAND", "NAME", "RESULT", "AGE", "IDENTITY")
+_HEADINGS = ["STATE", "COMMAND", "NAME", "RESULT", "AGE", "IDENTITY"]
 _STYLES = {RUNNING: "cyan", INTERRUPTED: "yellow", COMPLETED: "green", FAILED: "red", UNREADABLE: "magenta"}
 _RESULT_LENGTH = 60
 _OLDEST = datetime.min.replace(tzinfo=UTC)
@@ -44,17 +42,10 @@ class Listed:
     record: Record
 
     @property
-    def texts(self) -> tuple[str, str, str, str, str, str]:
-        """The line's six texts, each on one line: state, command, name, result, age, identity."""
-        record = self.record
-        return (
-            self.state,
-            one_line(record.command),
-            one_line(record.name),
-            self.result,
-            self.age,
-            one_line(record.identity) or DASH,
-        )
+    def texts(self) -> list[str]:
+        """State, command, name, result, age and identity, each on one line."""
+        command, name, identity = map(one_line, (self.record.command, self.record.name, self.record.identity))
+        return [self.state, command, name, self.result, self.age, identity or DASH]
 
 
 def list_runs(
@@ -92,18 +83,17 @@ def list_runs(
         )
     if sort not in SORTS:
         raise LabError(f"sort={sort} must be one of {', '.join(SORTS)}." + nearest(sort, SORTS))
-    found = []
+    listed = []
     for record in sorted(records, key=lambda record: record.updated or _OLDEST, reverse=True):
-        listed = Listed(_state(record, host, alive), _result(record), _age(record.updated, now), record)
+        line = Listed(_state(record, host, alive), _result(record), _age(record.updated, now), record)
         if command is not None and record.command != command:
             continue
-        if state is not None and listed.state != state.upper():
+        if state is not None and line.state != state.upper():
             continue
-        if contains is not None and contains.casefold() not in f"{record.name}\n{record.identity}".casefold():
-            continue
-        found.append(listed)
+        if contains is None or contains.casefold() in f"{record.name}\n{record.identity}".casefold():
+            listed.append(line)
     # Sorting is stable: what is equal stays newest first.
-    return found if sort == "age" else sorted(found, key=_ORDERS[sort])
+    return listed if sort == "age" else sorted(listed, key=_ORDERS[sort])
 
 
 def process_alive(pid: int, seen: datetime | None) -> bool:
@@ -111,18 +101,23 @@ def process_alive(pid: int, seen: datetime | None) -> bool:
 
     Ids are used again, quickly so in containers: a process born after the run's last sign of life is another one.
     """
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        born = psutil.Process(pid).create_time()
+    except (psutil.NoSuchProcess, OverflowError, ValueError):
         return False
-    except PermissionError:
-        pass
-    born = _born(pid)
-    return born is None or seen is None or born <= seen.timestamp() + 5
+    except psutil.Error:  # it is somebody else's
+        return True
+    return seen is None or born <= seen.timestamp() + 5
 
 
 def to_rich(listed: Sequence[Listed]) -> rich.table.Table:
     """Return the list for a rich console; markup in names is text."""
+    import rich.table
+    from rich import box
+    from rich.text import Text
+
     table = rich.table.Table(
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), collapse_padding=True
     )
@@ -137,12 +132,7 @@ def to_rich(listed: Sequence[Listed]) -> rich.table.Table:
 
 def to_text(listed: Sequence[Listed]) -> str:
     """Return the list as plain aligned text, never cut: for pipes and logs."""
-    lines = [_HEADINGS, *(line.texts for line in listed)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
-    return "".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n"
-        for line in lines
-    )
+    return aligned([_HEADINGS, *(line.texts for line in listed)])
 
 
 def to_data(listed: Sequence[Listed]) -> list[dict[str, Any]]:
@@ -213,8 +203,7 @@ def _result(record: Record) -> str:
     else:
         step = as_number(record.progress.get("step"))
         text = ", ".join(part for part in ("" if step is None else f"step {step:.0f}", loss_text) if part)
-    text = one_line(text)
-    return (text if len(text) <= _RESULT_LENGTH else text[: _RESULT_LENGTH - 1] + "…") or DASH
+    return shortened(text, _RESULT_LENGTH) or DASH
 
 
 def _age(then: datetime | None, now: datetime) -> str:
@@ -231,18 +220,3 @@ def _age(then: datetime | None, now: datetime) -> str:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and abs(value) < float("inf") else None
-
-
-def _born(pid: int) -> float | None:
-    """Return when a process started, in seconds since 1970; None where the system has no `/proc`."""
-    try:
-        # The command name may hold spaces and brackets: fields are counted from the last bracket.
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        boot = next(
-            int(line.split()[1])
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith("btime ")
-        )
-        return boot + ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None

@@ -1,84 +1,54 @@
-"""Loss curves and bars of scores, as inline SVG or as PNG."""
+"""Loss curves and bars of scores."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from minilm_lab.errors import LabError
 from minilm_lab.reports.curves import Curve, describe, smooth, thin
 from minilm_lab.reports.drawing import (
     COLOURS,
     CONTROL,
     INK,
     WIDTH,
+    Picture,
     series_style,
-    shortened,
     style,
-    svg_of,
     wrapped,
-    write_png,
 )
-from minilm_lab.reports.table import AVERAGE, SCORE, Cell, Column, Table
-from minilm_lab.reports.text import caption_sentences, cell_text, number_text, one_line
+from minilm_lab.reports.table import AVERAGE, SCORE, Column, Table
+from minilm_lab.reports.text import caption_sentences, cell_text, number_text, one_line, shortened, texts
 
 
-def loss_curve_svg(curves: Sequence[Curve]) -> str:
-    """Return the loss curves as an SVG element with a text alternative; `""` when no curve has a point."""
-    if not _any_points(curves):
-        return ""
+def losses(curves: Sequence[Curve]) -> Picture | None:
+    """Return the loss curves; None when no curve has a point."""
+    if not any(curve.training or curve.held_out for curve in curves):
+        return None
+    words = " ".join(describe(curve) for curve in curves)
     with style():
-        return svg_of(_loss_figure(curves), "Loss by step", " ".join(describe(curve) for curve in curves))
+        return Picture(_loss_figure(curves), "Loss by step", words)
 
 
-def loss_curve_png(curves: Sequence[Curve], path: str | Path) -> Path:
-    """Write the loss curves as a PNG on white; return its path.
-
-    Raises:
-        LabError: no curve has a point.
-    """
-    if not _any_points(curves):
-        raise LabError(f"no losses to plot in {path}: curves={[c.label for c in curves]} have no points")
-    with style():
-        return write_png(_loss_figure(curves), path)
-
-
-def scores_svg(table: Table, columns: Sequence[Column] | None = None) -> str:
-    """Return a bar a row and column (mean, sd, a dot a seed) as SVG; `""` when nothing was measured.
+def scores(table: Table, columns: Sequence[Column] | None = None) -> Picture | None:
+    """Return a bar a row and column (mean, sd, a dot a seed); None when nothing was measured.
 
     Args:
         table: the table.
         columns: some of its columns; None = its scores, or of more than four the average alone.
     """
-    columns = plotted(table) if columns is None else [c for c in columns if _measured(table, c)]
+    columns = plotted(table) if columns is None else [c for c in columns if table.measured(c.key)]
     if not columns:
-        return ""
+        return None
     with style():
-        return svg_of(
-            _scores_figure(table, columns), f"Scores: {table.title}", _scores_in_words(table, columns)
-        )
-
-
-def scores_png(table: Table, path: str | Path) -> Path:
-    """Write the scores as a PNG on white; return its path.
-
-    Raises:
-        LabError: no score was measured.
-    """
-    columns = plotted(table)
-    if not columns:
-        raise LabError(f"no scores to plot in {path}: the table {table.title!r} has no measured score")
-    with style():
-        return write_png(_scores_figure(table, columns), path)
-
-
-def _any_points(curves: Sequence[Curve]) -> bool:
-    return any(curve.training or curve.held_out for curve in curves)
+        figure = Figure(figsize=(WIDTH, len(columns) * (0.7 + 0.38 * len(table.rows))), layout="constrained")
+        for axes, column in zip(figure.subplots(len(columns), 1, squeeze=False)[:, 0], columns, strict=True):
+            _bars(axes, table, column)
+    return Picture(figure, f"Scores: {table.title}", _scores_in_words(table, columns))
 
 
 def _loss_figure(curves: Sequence[Curve]) -> Figure:
@@ -93,16 +63,9 @@ def _loss_figure(curves: Sequence[Curve]) -> Figure:
             axes.plot(*_xy(thin(smooth(curve.training))), color=colour, linestyle=line, linewidth=1.6)
         if curve.held_out:
             axes.plot(*_xy(curve.held_out), color=colour, linewidth=0, marker="o", markersize=4.5)
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=colour,
-                linestyle=line,
-                linewidth=1.6,
-                marker="o" if curve.held_out else "",
-                ms=4.5,
-            )
+        marker = "o" if curve.held_out else ""
+        handles += axes.plot(
+            [], [], color=colour, linestyle=line, linewidth=1.6, marker=marker, markersize=4.5
         )
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
@@ -114,11 +77,10 @@ def _loss_figure(curves: Sequence[Curve]) -> Figure:
         axes.set_ylabel("loss (logarithmic)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.margins(x=0.02)
-    if handles:
-        # A legend would leave out names that begin with an underscore; a space before them is not seen.
-        names = [shortened(curve.label, 50) for curve in curves]
-        names = [f" {name}" if name.startswith("_") else name for name in names]
-        figure.legend(handles, names, loc="outside upper left", handlelength=2.2, labelspacing=0.3)
+    # A legend would leave out names that begin with an underscore; a space before them is not seen.
+    names = [shortened(curve.label, 50) for curve in curves]
+    names = [f" {name}" if name.startswith("_") else name for name in names]
+    figure.legend(handles, names, loc="outside upper left", handlelength=2.2, labelspacing=0.3)
     return figure
 
 
@@ -130,46 +92,32 @@ def _orders(curves: Sequence[Curve]) -> bool:
 
 def plotted(table: Table) -> list[Column]:
     """Return the columns that are drawn as bars: score columns with a value; of more than four, the average alone if the table has one."""
-    columns = [column for column in table.columns if column.kind == SCORE and _measured(table, column)]
-    averages = [column for column in table.columns if column.kind == AVERAGE and _measured(table, column)]
+    columns = [column for column in table.columns if column.kind == SCORE and table.measured(column.key)]
+    averages = [column for column in table.columns if column.kind == AVERAGE and table.measured(column.key)]
     return averages[:1] if len(columns) > 4 and averages else columns
 
 
-def _measured(table: Table, column: Column) -> bool:
-    return any(table.cell(row.key, column.key).n for row in table.rows)
-
-
-def _scores_figure(table: Table, columns: Sequence[Column]) -> Figure:
-    panels = len(columns)
-    height = panels * (0.7 + 0.38 * len(table.rows))
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    for axes, column in zip(figure.subplots(panels, 1, squeeze=False)[:, 0], columns, strict=True):
-        _bars(axes, table, column)
-    return figure
-
-
 def _bars(axes: Axes, table: Table, column: Column) -> None:
-    cells = [table.cell(row.key, column.key) for row in table.rows]
+    cells = table.line(column.key)
     low, high = _reach(cells)
     for place, (row, cell) in enumerate(zip(table.rows, cells, strict=True)):
         colour = COLOURS[1] if not row.control else CONTROL
-        if cell.paper is not None:
+        if not math.isnan(cell.paper):
             tick = ":" if cell.paper_unverified else "-"
             axes.plot([cell.paper] * 2, [place - 0.42, place + 0.42], tick, color=INK, linewidth=1.6)
-        if cell.mean is None or cell.mean != cell.mean:
+        if math.isnan(cell.mean):
             axes.text(0, place, cell_text(cell, column, cell.n), va="center", ha="left", fontsize=9)
             continue
-        sd = cell.sd or 0.0
+        sd = cell.sd if cell.n > 1 else 0.0
         axes.barh(place, cell.mean, height=0.62, color=colour, alpha=0.45, linewidth=0)
-        if cell.sd is not None:
+        spread = [place]
+        if cell.n > 1:
             axes.errorbar(cell.mean, place, xerr=sd, color=INK, capsize=3, linewidth=1.1)
             spread = [place + 0.24 * (2 * i / (cell.n - 1) - 1) for i in range(cell.n)]
-            axes.plot(cell.values, spread, "o", color=colour, markersize=4, markeredgewidth=0)
-        else:
-            axes.plot(cell.values, [place], "o", color=colour, markersize=4, markeredgewidth=0)
+        axes.plot(cell.values, spread, "o", color=colour, markersize=4, markeredgewidth=0)
         end = max(cell.mean + sd, *cell.values, 0.0)
         # The number stands behind the paper's tick where the two would meet.
-        if cell.paper is not None and 0 <= cell.paper - end < 0.16 * (high - low):
+        if not math.isnan(cell.paper) and 0 <= cell.paper - end < 0.16 * (high - low):
             end = cell.paper
         text = number_text(cell.mean, column)
         axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", size=9)
@@ -183,26 +131,22 @@ def _bars(axes: Axes, table: Table, column: Column) -> None:
     axes.set_title(one_line(column.title), loc="left")
 
 
-def _reach(cells: Sequence[Cell]) -> tuple[float, float]:
+def _reach(cells: Sequence[Any]) -> tuple[float, float]:
     """The least and the greatest of what bars show, 0 among them."""
     ends = [0.0]
     for cell in cells:
-        if cell.mean is not None and cell.mean == cell.mean:
-            sd = cell.sd or 0.0
+        if not math.isnan(cell.mean):
+            sd = cell.sd if cell.n > 1 else 0.0
             ends += [cell.mean - sd, cell.mean + sd, *cell.values]
-        if cell.paper is not None:
+        if not math.isnan(cell.paper):
             ends.append(cell.paper)
     return min(ends), max(ends)
 
 
 def _scores_in_words(table: Table, columns: Sequence[Column]) -> str:
-    usual = table.seed_counts()[1]
+    shown = texts(table)
     rows = [
-        f"{row.title}: "
-        + ", ".join(
-            f"{column.title} {cell_text(table.cell(row.key, column.key), column, usual)}"
-            for column in columns
-        )
+        f"{row.title}: " + ", ".join(f"{column.title} {shown.loc[row.key, column.key]}" for column in columns)
         for row in table.rows
     ]
     return "; ".join(rows) + ". " + caption_sentences(table)[0]

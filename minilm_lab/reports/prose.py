@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-#: Headings of a README stand below those of the page.
 _LOWER = 2
-_CLAIM = re.compile(r"^\*\*Claim\.?\*\*:?\s*(.+?)(?:\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
+"""Headings of a README stand below those of the page."""
 
 
 def to_html(markdown: str, *, lower: int = _LOWER) -> str:
@@ -25,39 +23,28 @@ def to_html(markdown: str, *, lower: int = _LOWER) -> str:
             token.tag = f"h{min(6, int(token.tag[1]) + lower)}"
         if token.type == "inline" and token.children is not None:
             token.children = _alone(token.children)
-        # A table is as wide as it is: it scrolls in its own box.
     html = str(parser.renderer.render(tokens, parser.options, {}))
     html = html.replace("<th style=", '<th scope="col" style=').replace("<th>", '<th scope="col">')
+    # A table is as wide as it is: it scrolls in its own box.
     return html.replace(
         "<table>", '<div class="scroll" role="region" tabindex="0" aria-label="table">\n<table>'
     ).replace("</table>", "</table>\n</div>")
 
 
-def claim_of(readme: str) -> str:
-    """Return the paragraph after ``**Claim.**`` as Markdown; `""` if there is none."""
-    found = _CLAIM.search(readme)
-    return " ".join(found[1].split()) if found else ""
-
-
-def without_title(readme: str) -> str:
-    """Return `readme` without a heading on its first line."""
-    return re.sub(r"\A\s*# [^\n]*\n", "", readme)
-
-
 def _alone(tokens: Sequence[Token]) -> list[Token]:
-    kept: list[Token] = []
+    shown: list[Token] = []
     open_links: list[bool] = []
     for token in tokens:
         if token.type == "link_open":
             open_links.append(str(token.attrGet("href") or "").startswith("https://"))
             if open_links[-1]:
                 token.attrSet("rel", "noreferrer")
-                kept.append(token)
+                shown.append(token)
         elif token.type == "link_close":
             if open_links.pop():
-                kept.append(token)
+                shown.append(token)
         elif token.type == "image":
-            kept.append(Token("text", "", 0, content=f"[picture: {token.content}]"))
+            shown.append(Token("text", "", 0, content=f"[picture: {token.content}]"))
         else:
-            kept.append(token)
-    return kept
+            shown.append(token)
+    return shown

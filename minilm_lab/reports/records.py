@@ -14,9 +14,9 @@ from typing import Any
 RUNNING = "RUNNING"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
-#: The state of a run folder whose own files cannot be read; `Record.error` says why.
 UNREADABLE = "UNREADABLE"
 
+"""The state of a run folder whose own files cannot be read; `Record.error` says why."""
 _STATES = (RUNNING, COMPLETED, FAILED)
 _RUN_FOLDER = re.compile(r"^(?P<slug>.+)-(?P<identity>[0-9a-f]{8,64})$")
 _TAIL_BYTES = 64 * 1024

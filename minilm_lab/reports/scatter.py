@@ -4,66 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from minilm_lab.reports.drawing import (
-    COLOURS,
-    CONTROL,
-    FAINT,
-    INK,
-    WIDTH,
-    shortened,
-    style,
-    svg_of,
-)
-from minilm_lab.reports.table import AVERAGE, KEPT, SCORE, Cell, Column, Row, Table
-from minilm_lab.reports.text import number_text
+from minilm_lab.reports.drawing import COLOURS, CONTROL, FAINT, INK, WIDTH, Picture, style, wrapped
+from minilm_lab.reports.table import KEPT, Column, Row, Table
+from minilm_lab.reports.text import number_text, shortened
 
 TEACHER, OTHER_CONTROL, STUDENT = "teacher", "control", "student"
-_LINE = 0.19  # inches that the name of a row takes
-#: Of more points than these, only some are named.
+_LINE = 0.19
+"""Inches that the name of a row takes."""
 ALL_NAMED = 12
+"""Of more points than these, only some are named."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One row: what it costs and what it scores."""
+def points(table: Table, x: str, y: str) -> pd.DataFrame:
+    """Return a line for each row with a finite value in columns `x` and `y`.
 
-    label: str
-    role: str
-    """`teacher`, `control` or `student`."""
-    x: float
-    y: float
-    sd: float | None = None
-
-
-def headline(table: Table) -> Column | None:
-    """Return the column that stands for the table: its average, else its first averaged score, if measured."""
-    candidates = [c for c in table.columns if c.kind == AVERAGE]
-    candidates += [c for c in table.columns if c.kind == SCORE and c.averaged]
-    return next((c for c in candidates if any(table.cell(r.key, c.key).n for r in table.rows)), None)
-
-
-def points(table: Table, x: str, y: str) -> list[Point]:
-    """Return a point for each row that has a finite value in columns `x` and `y`."""
-    found = []
+    `label`; `role`: teacher, control or student; `x` what it costs, `y` what it scores, `sd` (NaN where unknown).
+    """
     teachers = {row.teacher for row in table.rows}
-    for row in table.rows:
-        cost, score = table.cell(row.key, x), table.cell(row.key, y)
-        if _finite(cost) and _finite(score):
-            assert cost.mean is not None and score.mean is not None
-            found.append(Point(row.title, _role(row, teachers), cost.mean, score.mean, score.sd))
-    return found
+    lines = [
+        (row.title, _role(row, teachers), cost.mean, score.mean, score.sd)
+        for row, cost, score in zip(table.rows, table.line(x), table.line(y), strict=True)
+        if not math.isnan(cost.mean + score.mean)
+    ]
+    return pd.DataFrame(lines, columns=["label", "role", "x", "y", "sd"])
 
 
-def scatter_svg(table: Table, x: str, *, more_is_better: bool = False) -> str:
-    """Return the headline score against column `x` as SVG, every row named.
+def scatter(table: Table, x: str, *, more_is_better: bool = False) -> Picture | None:
+    """Return the headline score against column `x`, every row named.
 
-    `""` unless two rows at least have both and their costs differ: with one size there is nothing to trade.
+    None unless two rows at least have both and their costs differ: with one size there is nothing to trade.
     Of more than twelve rows, controls are named and students than which no other is both better and cheaper.
 
     Args:
@@ -71,80 +46,84 @@ def scatter_svg(table: Table, x: str, *, more_is_better: bool = False) -> str:
         x: key of a column.
         more_is_better: whether a greater value of `x` is the better one (speed), not a cost (parameters).
     """
-    column = headline(table)
-    if column is None or x not in {c.key for c in table.columns}:
-        return ""
+    column = table.headline
+    across = next((c for c in table.columns if c.key == x), None)
+    if column is None or across is None:
+        return None
     shown = points(table, x, column.key)
-    if len({point.x for point in shown}) < 2:
-        return ""
-    across = table.column(x)
-    named = shown if len(shown) <= ALL_NAMED else [*_best(shown, more_is_better)]
+    if shown["x"].nunique() < 2:
+        return None
+    named = shown if len(shown) <= ALL_NAMED else shown[~_beaten(shown, more_is_better)]
     with style():
         figure = Figure(figsize=(WIDTH, max(3.2, 0.9 + _LINE * len(named))), layout="constrained")
         axes = figure.subplots()
-        for point in shown:
-            _mark(axes, point, COLOURS[1])
-        _frame(axes, _axis_title(across), column.title)
+        _mark(axes, shown, COLOURS[1], CONTROL)
+        axes.set_xlabel(_axis_title(across))
+        axes.set_ylabel(column.title)
+        _frame(axes)
         _name(axes, named, (figure.get_figheight() - 0.8) / _LINE)
-        words = "; ".join(
-            f"{p.label}: {column.title} {number_text(p.y, column)} at {number_text(p.x, across)}"
-            for p in shown
-        )
-        return svg_of(figure, f"{column.title} against {across.title.lower()}: {table.title}", words + ".")
+    words = "; ".join(
+        f"{p.label}: {column.title} {number_text(p.y, column)} at {number_text(p.x, across)}"
+        for p in shown.itertuples()
+    )
+    return Picture(figure, f"{column.title} against {across.title.lower()}: {table.title}", f"{words}.")
 
 
-def survey_svg(tables: Sequence[tuple[str, Table]], x: str) -> str:
-    """Return the share of the teacher that every row of all tables keeps against column `x`, a colour a table.
+def survey(tables: Sequence[tuple[str, Table]], x: str) -> Picture | None:
+    """Return the share of the teacher that every row of all tables keeps against column `x`, a panel a table.
+
+    In each panel the points of all the other tables lie behind its own, in grey. None where no table has both.
 
     Args:
         tables: (name, table) pairs; those without such columns or values are passed over.
         x: key of a column that they share, such as `parameters`.
     """
-    series: list[tuple[str, Column, list[Point]]] = []
+    series: list[tuple[str, Column, pd.DataFrame]] = []
     for name, table in tables:
-        kept = next((column for column in table.columns if column.kind == KEPT), None)
-        if kept is not None and x in {column.key for column in table.columns}:
+        kept = next((column.key for column in table.columns if column.kind == KEPT), None)
+        across = next((column for column in table.columns if column.key == x), None)
+        if kept is not None and across is not None:
             # The teacher is 100 % of itself, whatever its size: it is drawn as a line.
-            shown = [p for p in points(table, x, kept.key) if p.role != TEACHER]
-            if shown:
-                series.append((name, table.column(x), shown))
+            shown = points(table, x, kept).query("role != @TEACHER")
+            series += [(name, across, shown)] if len(shown) else []
     if not series:
-        return ""
+        return None
+    everything = pd.concat([shown for _, _, shown in series])
     across = series[0][1]
     with style():
-        figure = Figure(figsize=(WIDTH, 3.0 + 0.2 * len(series)), layout="constrained")
-        axes = figure.subplots()
-        axes.axhline(100, color=INK, linewidth=1)
-        handles = []
-        for index, (_, _, shown) in enumerate(series):
-            colour = COLOURS[index % len(COLOURS)]
-            for point in shown:
-                _mark(axes, point, colour, control=colour)
-            handles.append(axes.plot([], [], "o", color=colour, markersize=6)[0])
-        _frame(axes, _axis_title(across), "% of the teacher's average")
-        names = [shortened(name, 52) for name, _, _ in series]
-        figure.legend(handles, names, loc="outside upper left", handlelength=1, labelspacing=0.3)
-        words = "; ".join(
-            f"{name}: " + ", ".join(f"{p.label} {p.y:.1f} % at {number_text(p.x, column)}" for p in shown)
-            for name, column, shown in series
-        )
-        return svg_of(figure, f"Share of the teacher's average against {across.title.lower()}", words + ".")
+        lines = math.ceil(len(series) / 2)
+        figure = Figure(figsize=(WIDTH, 0.5 + 1.7 * lines), layout="constrained")
+        panels = figure.subplots(lines, 2, sharex=True, sharey=True, squeeze=False).flat
+        for (name, _, shown), axes in zip(series, panels, strict=False):
+            axes.axhline(100, color=INK, linewidth=1)
+            axes.plot(everything["x"], everything["y"], ".", color=FAINT, alpha=0.45, markersize=4)
+            _mark(axes, shown, COLOURS[1], COLOURS[0], size=5)
+            axes.set_title(wrapped(name, 28), loc="left", fontsize=8.5)
+            axes.tick_params(labelsize=8.5)
+            _frame(axes)
+        for axes in list(panels):
+            axes.set_visible(False)
+        if len(series) % 2 and lines > 1:
+            figure.axes[len(series) - 2].tick_params(labelbottom=True)
+        figure.supxlabel(_axis_title(across), fontsize=10)
+        figure.supylabel("% of the teacher's average", fontsize=10)
+    words = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{p.label} {p.y:.1f} % at {number_text(p.x, column)}" for p in shown.itertuples())
+        for name, column, shown in series
+    )
+    return Picture(figure, f"Share of the teacher's average against {across.title.lower()}", f"{words}.")
 
 
-def _best(shown: Sequence[Point], more_is_better: bool) -> list[Point]:
-    """Controls, and the students that no other student beats in one of score and cost and equals in the other."""
-    sign = 1 if more_is_better else -1
-    students = [point for point in shown if point.role == STUDENT]
-    front = [
-        p
-        for p in students
-        if not any(q.y >= p.y and sign * q.x >= sign * p.x and (q.y, q.x) != (p.y, p.x) for q in students)
+def _beaten(shown: pd.DataFrame, more_is_better: bool) -> pd.Series:
+    """Whether a line is a student that another beats in one of score and cost and equals in the other at least."""
+    gain = shown["x"] if more_is_better else -shown["x"]
+    students = shown["role"] == STUDENT
+    beaten = [
+        bool((students & (shown["y"] >= y) & (gain >= g) & ((shown["y"] != y) | (gain != g))).any())
+        for y, g in zip(shown["y"], gain, strict=True)
     ]
-    return [point for point in shown if point.role != STUDENT or point in front]
-
-
-def _finite(cell: Cell) -> bool:
-    return cell.mean is not None and math.isfinite(cell.mean)
+    return students & pd.Series(beaten, shown.index)
 
 
 def _role(row: Row, teachers: set[str | None]) -> str:
@@ -153,20 +132,23 @@ def _role(row: Row, teachers: set[str | None]) -> str:
     return OTHER_CONTROL if row.control else STUDENT
 
 
-def _mark(axes: Axes, point: Point, colour: str, control: str = CONTROL) -> None:
-    marker, face, edge, size = {
-        TEACHER: ("D", INK, INK, 6.5),
-        OTHER_CONTROL: ("s", "none", control, 6.5),
-        STUDENT: ("o", colour, colour, 6.5),
-    }[point.role]
-    if point.sd is not None:
-        axes.errorbar(point.x, point.y, yerr=point.sd, color=edge, linewidth=1, alpha=0.7, capsize=2)
-    axes.plot(point.x, point.y, marker, markerfacecolor=face, markeredgecolor=edge, markersize=size, zorder=3)
+def _mark(axes: Axes, shown: pd.DataFrame, colour: str, control: str, size: float = 6.5) -> None:
+    looks = {
+        TEACHER: ("D", INK, INK),
+        OTHER_CONTROL: ("s", "none", control),
+        STUDENT: ("o", colour, colour),
+    }
+    for role, group in shown.groupby("role"):
+        marker, face, edge = looks[str(role)]
+        spread = {"yerr": group["sd"], "elinewidth": 1, "capsize": 2, "ecolor": edge}
+        _, caps, bars = axes.errorbar(
+            group["x"], group["y"], fmt=marker, mfc=face, mec=edge, ms=size, zorder=3, **spread
+        )
+        for part in (*caps, *bars):
+            part.set_alpha(0.7)
 
 
-def _frame(axes: Axes, across: str, up: str) -> None:
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
+def _frame(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.margins(x=0.12, y=0.1)
@@ -177,12 +159,13 @@ def _axis_title(column: Column) -> str:
     return f"{column.title} ({unit})" if unit else column.title
 
 
-def _name(axes: Axes, shown: Sequence[Point], lines: float) -> None:
+def _name(axes: Axes, shown: pd.DataFrame, lines: float) -> None:
     """Write the names right of the axes, from top to bottom as the points lie, joined to them by thin lines."""
     low, high = axes.get_ylim()
-    ordered = sorted(shown, key=lambda point: -point.y)
-    places = spread([(point.y - low) / (high - low) for point in ordered], 1 / lines)
-    for point, place in zip(ordered, places, strict=True):
+    ordered = shown.sort_values("y", ascending=False, kind="stable")
+    places = spread([(y - low) / (high - low) for y in ordered["y"]], 1 / lines)
+    arrow = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "alpha": 0.7, "shrinkA": 1, "shrinkB": 4}
+    for point, place in zip(ordered.itertuples(), places, strict=True):
         axes.annotate(
             shortened(point.label, 27),
             (point.x, point.y),
@@ -191,14 +174,7 @@ def _name(axes: Axes, shown: Sequence[Point], lines: float) -> None:
             va="center",
             fontsize=9,
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": FAINT,
-                "linewidth": 0.6,
-                "alpha": 0.7,
-                "shrinkA": 1,
-                "shrinkB": 4,
-            },
+            arrowprops=arrow,
         )
 
 

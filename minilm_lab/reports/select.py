@@ -12,8 +12,10 @@ from minilm_lab.errors import LabError, nearest
 from minilm_lab.reports.records import Record
 from minilm_lab.runs.facets import facets, flatten
 
-#: Shortest beginning of an identity that names a run.
 _SHORTEST = 4
+"""Shortest beginning of an identity that names a run."""
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The C loader, where PyYAML has it, is ten times as fast."""
 
 
 def settings(record: Record) -> dict[str, Any]:
@@ -22,13 +24,13 @@ def settings(record: Record) -> dict[str, Any]:
     A fine-tuning has those of its student's distillation too, once it has completed. `experiment` is the one for
     which the run was made first, where that was recorded.
     """
-    told = _config(record)
-    what = record.get("config") or told.get("what") or {}
+    config = _config(record)
+    what = record.get("config") or config.get("what") or {}
     names, origin = record.get("names") or {}, record.get("source")
-    found = facets(what, names, origin) if isinstance(what, Mapping) else {}
-    asked = (told.get("how") or {}).get("asked") or {}
+    nested = facets(what, names, origin) if isinstance(what, Mapping) else {}
+    asked = (config.get("how") or {}).get("asked") or {}
     experiment = asked.get("experiment_name") if isinstance(asked, Mapping) else None
-    return {"command": record.command, "experiment": experiment, **flatten(found)}
+    return {"command": record.command, "experiment": experiment, **flatten(nested)}
 
 
 def matching(records: Iterable[Record], where: Sequence[str], experiment: str | None = None) -> list[Record]:
@@ -49,14 +51,14 @@ def matching(records: Iterable[Record], where: Sequence[str], experiment: str | 
     if not wanted:
         return list(records)
     known = [(record, settings(record)) for record in records]
-    keys = {key for _, found in known for key in found}
+    keys = {key for _, values in known for key in values}
     for key in wanted:
         if known and key not in keys:
             raise LabError(f"where={key}:…: no run has a setting {key}.{nearest(key, keys)}")
     return [
         record
-        for record, found in known
-        if all(key in found and _text(found[key]) == _text(value) for key, value in wanted.items())
+        for record, values in known
+        if all(key in values and _text(values[key]) == _text(value) for key, value in wanted.items())
     ]
 
 
@@ -66,28 +68,28 @@ def named(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
     Raises:
         LabError: a name fits no run, or several.
     """
-    return [_one(records, str(name)) for name in names]
+    return [_named(records, str(name)) for name in names]
 
 
-def _one(records: Sequence[Record], name: str) -> Record:
+def _named(records: Sequence[Record], name: str) -> Record:
     exact = [record for record in records if name in (record.identity, record.folder.name)]
     begins = [r for r in records if len(name) >= _SHORTEST and r.identity.startswith(name)]
-    found = exact or begins or [record for record in records if record.name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = ", ".join(f"{record.identity} ({record.command} {record.name})" for record in found)
-        raise LabError(f"'{name}' fits {len(found)} runs: {shown}; give the identity")
+    fitting = exact or begins or [record for record in records if record.name == name]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        shown = ", ".join(f"{record.identity} ({record.command} {record.name})" for record in fitting)
+        raise LabError(f"'{name}' fits {len(fitting)} runs: {shown}; give the identity")
     choices = [text for record in records for text in (record.identity, record.name)]
     raise LabError(f"'{name}' is no run.{nearest(name, choices)} `minilm-lab runs` lists their identities")
 
 
 def _condition(text: str) -> tuple[str, str]:
     # Hydra wants quotes around a value with "=" in it, and none around one with ":".
-    found = re.fullmatch(r"\s*([^=:\s]+)\s*[=:](.*)", str(text))
-    if found is None:
+    condition = re.fullmatch(r"\s*([^=:\s]+)\s*[=:](.*)", str(text))
+    if condition is None:
         raise LabError(f"where={text}: write a setting and its value, such as where=student.layers:3")
-    return found[1], found[2]
+    return condition[1], condition[2]
 
 
 def _text(value: object) -> str:
@@ -105,11 +107,7 @@ def _text(value: object) -> str:
 
 def _config(record: Record) -> Mapping[str, Any]:
     try:
-        told = yaml.load((record.folder / "config.yaml").read_bytes(), Loader=_LOADER)
+        config = yaml.load((record.folder / "config.yaml").read_bytes(), Loader=_LOADER)
     except (OSError, yaml.YAMLError, RecursionError):
         return {}
-    return told if isinstance(told, Mapping) else {}
-
-
-#: The C loader where PyYAML has it: ten times as fast.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return config if isinstance(config, Mapping) else {}

@@ -1,6 +1,7 @@
 """A table of scores: rows × columns of values over seeds, beside the paper's numbers.
 
-Only what was measured or printed in a paper is stored; means, averages and shares are worked out from it.
+Only what was measured or printed in a paper is stored, a `Cell` each; `Table.frame` has every value by row, column and
+seed, `Table.summary` means, deviations and texts, both with the averages and shares that are worked out.
 """
 
 from __future__ import annotations
@@ -8,20 +9,25 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 from minilm_lab.errors import LabError, nearest
 
-#: A column measured on a task; the average is over these.
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCORE = "score"
-#: A column of something else that is measured or counted: parameters, speed-up.
+"""Kind of a column measured on a task; the average is over these."""
 MEASURE = "measure"
-#: A column worked out: the mean over the score columns of a row.
+"""Kind of a column of something else that is measured or counted: parameters, speed-up."""
 AVERAGE = "average"
-#: A column worked out: the row's average in percent of its teacher's average.
+"""Kind of a column worked out: the mean over the score columns of a row."""
 KEPT = "kept"
+"""Kind of a column worked out: the row's average in percent of its teacher's average."""
 KINDS = (SCORE, MEASURE, AVERAGE, KEPT)
 
 
@@ -72,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row scores in one column: a value a seed, and the paper's number."""
+    """What is stored of one row in one column: a value a seed, and the paper's number."""
 
     values: list[float] = field(default_factory=list)
     """Measured values, one a seed. A NaN stays: a run that gave no number is not left out of its mean."""
@@ -92,25 +98,6 @@ class Cell:
             raise LabError(f"seeds={self.seeds} must have one seed for each of {len(self.values)} values")
         if len(set(self.seeds)) != len(self.seeds):
             raise LabError(f"seeds={self.seeds} holds a seed twice; each must be there once")
-
-    @property
-    def n(self) -> int:
-        """Number of values."""
-        return len(self.values)
-
-    @property
-    def mean(self) -> float | None:
-        """Mean of the values; None without any."""
-        if not self.values:
-            return None
-        return statistics.fmean(self.values) if all(map(math.isfinite, self.values)) else math.nan
-
-    @property
-    def sd(self) -> float | None:
-        """Sample standard deviation (n − 1); None with fewer than two values."""
-        if self.n < 2:
-            return None
-        return statistics.stdev(self.values) if all(map(math.isfinite, self.values)) else math.nan
 
 
 EMPTY = Cell()
@@ -146,81 +133,114 @@ class Table:
     caption: Caption = field(default_factory=Caption)
 
     def __post_init__(self) -> None:
-        _check_keys("row", [row.key for row in self.rows])
-        _check_keys("column", [column.key for column in self.columns])
-        row_keys = {row.key for row in self.rows}
-        column_keys = {column.key for column in self.columns}
+        rows = _distinct_keys("row", [row.key for row in self.rows])
+        columns = _distinct_keys("column", [column.key for column in self.columns])
         for row in self.rows:
-            if row.teacher is not None and row.teacher not in row_keys:
-                raise LabError(
-                    f"row {row.key!r}: teacher={row.teacher!r} is no row." + nearest(row.teacher, row_keys)
-                )
-        for row_key, line in self.cells.items():
-            if row_key not in row_keys:
-                raise LabError(f"cells of row {row_key!r}: no such row." + nearest(row_key, row_keys))
-            for column_key, cell in line.items():
-                if column_key not in column_keys:
+            if row.teacher is not None:
+                _known(f"row {row.key!r}: teacher={row.teacher!r} is no row", row.teacher, rows)
+        for key, line in self.cells.items():
+            _known(f"cells of row {key!r}: no such row", key, rows)
+            for name, cell in line.items():
+                _known(f"cell of column {name!r}: no such column", name, columns)
+                if cell.values and self.column(name).kind in (AVERAGE, KEPT):
                     raise LabError(
-                        f"cell of column {column_key!r}: no such column." + nearest(column_key, column_keys)
-                    )
-                if cell.values and self.column(column_key).kind in (AVERAGE, KEPT):
-                    raise LabError(
-                        f"cell ({row_key!r}, {column_key!r}): this column is worked out from the scores; "
+                        f"cell ({key!r}, {name!r}): this column is worked out from the scores; "
                         "store only the paper's number in it"
                     )
-
-    def row(self, key: str) -> Row:
-        """Return the row called `key`."""
-        return next(row for row in self.rows if row.key == key)
 
     def column(self, key: str) -> Column:
         """Return the column called `key`."""
         return next(column for column in self.columns if column.key == key)
 
-    def cell(self, row: str, column: str) -> Cell:
-        """Return a cell, worked out where its column is; an empty one where nothing is known."""
-        stored = self.cells.get(row, {}).get(column, EMPTY)
-        kind = self.column(column).kind
-        if kind == AVERAGE:
-            return self._with_paper(self.average(row), stored)
-        if kind == KEPT:
-            share = self.kept(row)
-            return self._with_paper(EMPTY if share is None else Cell(values=[share]), stored)
-        return stored
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One line a value, in the order of rows and columns: `row`, `column`, `seed`, `value`.
 
-    def average(self, row: str) -> Cell:
-        """Return the mean over the averaged score columns, empty unless every one of them has a value.
-
-        When all columns were run with the same seeds, the cell has one average a seed, so that its
-        deviation is that of the average. Otherwise it has a single value, the mean of the columns' means.
+        `seed` is missing where a value has none. A value that is not finite is NaN. Averages have one value a seed
+        where all averaged columns were run with the same seeds, so that their deviation is that of the average;
+        otherwise, and as shares of the teacher, a single value without a seed.
         """
-        cells = [self.cell(row, c.key) for c in self.columns if c.kind == SCORE and c.averaged]
-        means = [cell.mean for cell in cells if cell.mean is not None]
-        if not cells or len(means) < len(cells):
-            return EMPTY
-        seeds = sorted(cells[0].seeds)
-        if seeds and all(sorted(cell.seeds) == seeds for cell in cells):
-            by_seed = [dict(zip(cell.seeds, cell.values, strict=True)) for cell in cells]
-            return Cell([statistics.fmean(values[seed] for values in by_seed) for seed in seeds], seeds)
-        return Cell([statistics.fmean(means)])
+        import pandas as pd
 
-    def kept(self, row: str) -> float | None:
-        """Return the row's average in percent of its teacher's; None where either is missing or 0."""
-        teacher = self.row(row).teacher
-        ours = self.average(row).mean
-        theirs = None if teacher is None else self.average(teacher).mean
-        return None if ours is None or not theirs else 100 * ours / theirs
+        averages = {row.key: dict(self._average(row.key)) for row in self.rows}
+        lines = []
+        for row in self.rows:
+            for column in self.columns:
+                if column.kind == AVERAGE:
+                    pairs: Iterable[tuple[int | None, float]] = averages[row.key].items()
+                elif column.kind == KEPT:
+                    pairs = _share(averages[row.key], averages.get(row.teacher or "", {}))
+                else:
+                    pairs = _pairs(self.cells.get(row.key, {}).get(column.key, EMPTY))
+                lines += [(row.key, column.key, seed, value) for seed, value in pairs]
+        return pd.DataFrame(lines, columns=["row", "column", "seed", "value"]).astype(
+            {"seed": "Int64", "value": float}
+        )
+
+    def _average(self, row: str) -> Iterator[tuple[int | None, float]]:
+        """The means over the averaged score columns by seed; none unless every one of them has a value."""
+        cells = [
+            dict(_pairs(self.cells.get(row, {}).get(column.key, EMPTY), numbered=True))
+            for column in self.columns
+            if column.kind == SCORE and column.averaged
+        ]
+        if not cells or not all(cells):
+            return
+        seeds = sorted(cells[0])
+        if seeds[0] >= 0 and all(sorted(cell) == seeds for cell in cells):
+            yield from ((seed, statistics.fmean(cell[seed] for cell in cells)) for seed in seeds)
+        else:
+            yield None, statistics.fmean(statistics.fmean(cell.values()) for cell in cells)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One line for each place of the table, in its order.
+
+        `row`, `column` (keys); `mean`, `sd` (n − 1; NaN with fewer than two values), `n`, `values` (a list);
+        `paper` (NaN where there is none), `paper_unverified`, `paper_source`, `setting`.
+        """
+        import pandas as pd
+
+        values = {key: list(group) for key, group in self.frame.groupby(["row", "column"])["value"]}
+        lines = []
+        for row in self.rows:
+            for column in self.columns:
+                measured = values.get((row.key, column.key), [])
+                stored = asdict(self.cells.get(row.key, {}).get(column.key, EMPTY))
+                paper = math.nan if stored["paper"] is None else stored["paper"]
+                statistic = {"mean": _mean(measured), "sd": _sd(measured), "n": len(measured)}
+                place = {"row": row.key, "column": column.key}
+                lines.append(place | stored | {"values": measured, "paper": paper} | statistic)
+        names = ["row", "column", "mean", "sd", "n", *asdict(EMPTY)]
+        return pd.DataFrame(lines, columns=names).drop(columns="seeds")
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], Any]:
+        return {(cell.row, cell.column): cell for cell in self.summary.itertuples(index=False)}
+
+    def cell(self, row: str, column: str) -> Any:
+        """Return a line of `summary` as a named tuple: `.mean`, `.sd`, `.n`, `.values`, `.paper`, …"""
+        return self._places[row, column]
+
+    def line(self, column: str) -> list[Any]:
+        """Return the cells of one column, in the order of rows."""
+        return [self.cell(row.key, column) for row in self.rows]
+
+    def measured(self, column: str) -> bool:
+        """Whether a cell of the column has a value."""
+        return any(cell.n for cell in self.line(column))
+
+    @property
+    def headline(self) -> Column | None:
+        """The column that stands for the table: its average, else its first averaged score, if measured."""
+        candidates = [c for c in self.columns if c.kind == AVERAGE]
+        candidates += [c for c in self.columns if c.kind == SCORE and c.averaged]
+        return next((column for column in candidates if self.measured(column.key)), None)
 
     def seed_counts(self) -> tuple[int, int]:
         """Return the least and the greatest number of seeds of a score cell that has values; (0, 0) if none."""
-        counts = [
-            self.cell(row.key, column.key).n
-            for row in self.rows
-            for column in self.columns
-            if column.kind == SCORE
-        ]
-        present = [count for count in counts if count]
-        return (min(present), max(present)) if present else (0, 0)
+        counts = [cell.n for c in self.columns if c.kind == SCORE for cell in self.line(c.key) if cell.n]
+        return (min(counts), max(counts)) if counts else (0, 0)
 
     def to_json(self) -> str:
         """Return the table as JSON text that `from_json` reads back; NaN and infinities become null."""
@@ -237,58 +257,67 @@ class Table:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise LabError(f"the table is not JSON: {error}") from error
-        data = _known(Table, data)
         try:
             return cls(
-                title=str(data["title"]),
-                rows=[_row(row) for row in data["rows"]],
-                columns=[Column(**_known(Column, column)) for column in data["columns"]],
-                cells={
-                    row: {column: _cell(cell) for column, cell in line.items()}
-                    for row, line in data.get("cells", {}).items()
-                },
-                caption=Caption(**_known(Caption, data.get("caption", {}))),
+                **{
+                    **data,
+                    "title": str(data["title"]),
+                    "rows": [_row(row) for row in data["rows"]],
+                    "columns": [Column(**column) for column in data["columns"]],
+                    "cells": {
+                        row: {column: _cell(cell) for column, cell in line.items()}
+                        for row, line in data.get("cells", {}).items()
+                    },
+                    "caption": Caption(**data.get("caption", {})),
+                }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LabError(f"the JSON is not a table: {type(error).__name__} {error}") from error
 
-    @staticmethod
-    def _with_paper(cell: Cell, stored: Cell) -> Cell:
-        return replace(stored, values=cell.values, seeds=cell.seeds)
+
+def _pairs(cell: Cell, numbered: bool = False) -> Iterator[tuple[Any, float]]:
+    """Seed and value; where values have no seeds, None, or −1, −2, … if `numbered`."""
+    for place, (seed, value) in enumerate(zip_longest(cell.seeds, cell.values)):
+        yield (-1 - place if seed is None and numbered else seed), value if math.isfinite(value) else math.nan
 
 
-_T = TypeVar("_T")
+def _share(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> list[tuple[None, float]]:
+    if not ours or not theirs or not statistics.fmean(theirs.values()):
+        return []
+    return [(None, 100 * statistics.fmean(ours.values()) / statistics.fmean(theirs.values()))]
 
 
-def _check_keys(what: str, keys: list[str]) -> None:
+def _mean(values: list[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _sd(values: list[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
+
+
+def _distinct_keys(what: str, keys: list[str]) -> set[str]:
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise LabError(f"{what} keys {twice} are there twice; each {what} needs its own key")
+    return set(keys)
 
 
-def _row(data: object) -> Row:
-    known = _known(Row, data)
-    for name, value in dict(known.get("coordinates", {})).items():
+def _known(problem: str, key: str, choices: set[str]) -> None:
+    if key not in choices:
+        raise LabError(f"{problem}.{nearest(key, choices)}")
+
+
+def _row(data: Any) -> Row:
+    for name, value in dict(data.get("coordinates", {})).items():
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise ValueError(f"coordinate {name}={value!r} must be text or a number")
-    return Row(**known)
+    return Row(**data)
 
 
-def _cell(data: object) -> Cell:
-    known = _known(Cell, data)
-    values = [math.nan if value is None else float(value) for value in known.get("values", [])]
-    paper = known.get("paper")
-    return Cell(**{**known, "values": values, "paper": None if paper is None else float(paper)})
-
-
-def _known(kind: type[_T], data: object) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise LabError(f"a table's {kind.__name__.lower()} must be a JSON object, not {type(data).__name__}")
-    names: Iterable[str] = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    for key in data:
-        if key not in names:
-            raise LabError(f"a table's {kind.__name__.lower()} has no field {key!r}." + nearest(key, names))
-    return data
+def _cell(data: Any) -> Cell:
+    values = [math.nan if value is None else float(value) for value in data.get("values", [])]
+    paper = data.get("paper")
+    return Cell(**{**data, "values": values, "paper": None if paper is None else float(paper)})
 
 
 def _no_nan(value: Any) -> Any:

@@ -3,72 +3,75 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
-from minilm_lab.reports.table import SCORE, Cell, Column, Table
+from minilm_lab.reports.table import SCORE, Column, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DASH = "–"
-#: Behind a number of the paper that was not checked in the paper itself.
 UNVERIFIED = "†"
+"""Stands behind a number of the paper that was not checked in the paper itself."""
 
 
 def number_text(value: float, column: Column) -> str:
     """Return a number with the column's digits and suffix: ``"85.5"``, ``"2.0×"``, ``"nan"``."""
     if not math.isfinite(value):
-        return "nan" if math.isnan(value) else str(value)
-    text = f"{value:.{column.decimals}f}{column.suffix}"
-    # -0.04 at one digit is 0.0: a minus before a zero only puzzles.
-    return text[1:] if text.startswith("-") and float(f"{value:.{column.decimals}f}") == 0 else text
+        return str(value)
+    # "z": -0.04 at one digit is 0.0, as a minus before a zero only puzzles.
+    return f"{value:z.{column.decimals}f}{column.suffix}"
 
 
-def cell_text(cell: Cell, column: Column, usual_n: int) -> str:
-    """Return ``"85.5 ± 0.3"``, with ``" [84.0†]"`` for the paper's number; a dash where nothing was measured.
+def cell_parts(cell: Any, column: Column, usual_n: int) -> tuple[str, str, str]:
+    """Return ``("85.5", "± 0.3 (n=2)", "[84.0†]")`` of a cell (`Table.cell`): its mean, deviation, the paper's number.
 
-    The number of values is added when it is not `usual_n`, the one that the caption states.
+    The number of values is said where it is not `usual_n`, the one that the caption states. What is not there is
+    `""`, the mean a dash.
     """
-    if cell.mean is None:
-        text = DASH
-    else:
-        text = number_text(cell.mean, column)
-        if cell.sd is not None:
-            text += f" ± {cell.sd:.{column.decimals}f}"
-        if column.kind == "score" and cell.n != usual_n:
-            text += f" (n={cell.n})"
-    if cell.paper is not None:
-        text += f" [{number_text(cell.paper, column)}{UNVERIFIED if cell.paper_unverified else ''}]"
-    return text
+    spread = "" if cell.n < 2 else f"± {cell.sd:.{column.decimals}f}"
+    if column.kind == SCORE and cell.n not in (0, usual_n):
+        spread = f"{spread} (n={cell.n})".strip()
+    mark = UNVERIFIED if cell.paper_unverified else ""
+    paper = "" if math.isnan(cell.paper) else f"[{number_text(cell.paper, column)}{mark}]"
+    return number_text(cell.mean, column) if cell.n else DASH, spread, paper
 
 
-def grid(table: Table) -> list[list[str]]:
-    """Return the texts of all cells, a list a row, without row titles."""
+def cell_text(cell: Any, column: Column, usual_n: int) -> str:
+    """Return the `cell_parts` that are there, in one text: ``"85.5 ± 0.3 [84.0†]"``."""
+    return " ".join(filter(None, cell_parts(cell, column, usual_n)))
+
+
+def texts(table: Table) -> pd.DataFrame:
+    """Return the texts of all cells: an index of the rows' keys, a column for each of the table's."""
+    import pandas as pd
+
     usual = table.seed_counts()[1]
-    return [
-        [cell_text(table.cell(row.key, column.key), column, usual) for column in table.columns]
-        for row in table.rows
-    ]
+    return pd.DataFrame(
+        {c.key: [cell_text(cell, c, usual) for cell in table.line(c.key)] for c in table.columns},
+        index=[row.key for row in table.rows],
+        dtype=object,
+    )
 
 
 def caption_sentences(table: Table) -> list[str]:
     """Return the caption, a sentence an item."""
     caption = table.caption
-    seeds = _seeds(table)
-    sentences = [seeds] if seeds else []
-    if caption.selection:
-        sentences.append(f"Selection: {caption.selection}.")
-    if caption.scale:
-        sentences.append(f"Scale: {caption.scale}.")
-    if caption.data:
-        sentences.append(f"Data: {'; '.join(caption.data)}.")
-    sentences += _papers(table)
+    sentences = [
+        _seeds(table),
+        caption.selection and f"Selection: {caption.selection}.",
+        caption.scale and f"Scale: {caption.scale}.",
+        caption.data and f"Data: {'; '.join(caption.data)}.",
+        *_papers(table),
+    ]
     if any(row.control for row in table.rows):
         sentences.append(f"Controls: {'; '.join(row.title for row in table.rows if row.control)}.")
     sentences += [f"{column.title}: {column.note}." for column in table.columns if column.note]
-    if caption.hardware:
-        sentences.append(f"Hardware: {'; '.join(caption.hardware)}.")
-    if caption.commits:
-        sentences.append(f"Commit: {', '.join(caption.commits)}.")
+    sentences.append(caption.hardware and f"Hardware: {'; '.join(caption.hardware)}.")
+    sentences.append(caption.commits and f"Commit: {', '.join(caption.commits)}.")
     sentences += caption.notes
     # Parts may come with their own full stop.
-    return [sentence.replace("..", ".") if sentence.endswith("..") else sentence for sentence in sentences]
+    return [text.replace("..", ".") if text.endswith("..") else text for text in sentences if text]
 
 
 def one_line(text: str) -> str:
@@ -77,30 +80,43 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 
+def shortened(text: str, most: int) -> str:
+    """Return `text` on one line of at most `most` characters, cut at its end."""
+    text = one_line(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Return lines of equally many texts as plain text in aligned columns, never cut: for pipes and logs."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
+    )
+
+
 def _seeds(table: Table) -> str:
     least, most = table.seed_counts()
     if most == 0:
-        measured = any(cell.values for line in table.cells.values() for cell in line.values())
-        scored = any(column.kind == SCORE for column in table.columns)
-        return "" if measured and not scored else "Nothing measured yet."
+        only_measures = len(table.frame) and all(column.kind != SCORE for column in table.columns)
+        return "" if only_measures else "Nothing measured yet."
     if most == 1:
         return "One fine-tuning seed, so no deviation is known."
-    if least == most:
-        return f"Mean ± sample standard deviation over {most} fine-tuning seeds."
-    return f"Mean ± sample standard deviation over {most} fine-tuning seeds; fewer where n is given."
+    fewer = "" if least == most else "; fewer where n is given"
+    return f"Mean ± sample standard deviation over {most} fine-tuning seeds{fewer}."
 
 
 def _papers(table: Table) -> list[str]:
-    cells = [table.cell(row.key, column.key) for row in table.rows for column in table.columns]
-    known = [cell for cell in cells if cell.paper is not None]
-    unverified = [cell for cell in known if cell.paper_unverified]
-    verified = [cell for cell in known if not cell.paper_unverified]
-    sentences = [f"In brackets: the paper's number{_sources(verified)}."] if known else []
-    if unverified:
-        sentences.append(f"{UNVERIFIED} not verified in the paper{_sources(unverified)}.")
+    known = table.summary[table.summary["paper"].notna()]
+    unverified = known["paper_unverified"].astype(bool)
+    sentences = []
+    if len(known):
+        sentences.append(f"In brackets: the paper's number{_sources(known[~unverified])}.")
+    if unverified.any():
+        sentences.append(f"{UNVERIFIED} not verified in the paper{_sources(known[unverified])}.")
     return sentences
 
 
-def _sources(cells: list[Cell]) -> str:
-    sources = dict.fromkeys(one_line(cell.paper_source) for cell in cells if cell.paper_source)
+def _sources(known: pd.DataFrame) -> str:
+    sources = [one_line(source) for source in known["paper_source"].unique() if source]
     return f" ({'; '.join(sources)})" if sources else ""

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minilm_lab import wandb_access
 from minilm_lab.errors import LabError
 from minilm_lab.reports.records import Record
-from minilm_lab.reports.renderers.csv import to_csv
-from minilm_lab.reports.renderers.markdown import to_markdown
+from minilm_lab.reports.renderers import to_csv, to_markdown
 from minilm_lab.reports.table import Table
-from minilm_lab.reports.text import grid
+from minilm_lab.reports.text import texts
 from minilm_lab.runs.identity import identity_of, slug
 
-#: Columns of the long table, one line a cell: what dashboards filter, group and plot.
-LONG = (
-    "row",
-    "title",
-    "control",
-    "column",
-    "mean",
-    "sd",
-    "n",
-    "values",
-    "paper",
-    "paper_unverified",
-    "paper_source",
-    "setting",
-)
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def log_table(
@@ -88,10 +73,13 @@ def log_table(
         **({"mode": mode} if mode else {}),
     )
     try:
+        shown = texts(table).to_numpy().tolist()
+        wide = [[row.title, *line] for row, line in zip(table.rows, shown, strict=True)]
+        cells = long(table)
         run.log(
             {
-                "table": wandb.Table(columns=["row", *(c.title for c in table.columns)], data=_wide(table)),
-                "cells": wandb.Table(columns=[*LONG, *_coordinates(table)], data=long_rows(table)),
+                "table": wandb.Table(columns=["row", *(c.title for c in table.columns)], data=wide),
+                "cells": wandb.Table(columns=list(cells), data=cells.to_numpy().tolist()),
             }
         )
         run.summary.update({"rows": len(table.rows), "seeds": table.seed_counts()[1]})
@@ -111,38 +99,27 @@ def log_table(
     return identity
 
 
-def long_rows(table: Table) -> list[list[Any]]:
-    """Return a line for each cell that we or the paper have a number for: `LONG`, then the row's coordinates."""
-    axes = _coordinates(table)
-    # A column of a wandb.Table has one type.
-    numeric = {
-        axis: all(isinstance(row.coordinates.get(axis, 0), (int, float)) for row in table.rows)
-        for axis in axes
-    }
-    lines = []
-    for row in table.rows:
-        for column in table.columns:
-            cell = table.cell(row.key, column.key)
-            if cell.mean is None and cell.paper is None:
-                continue
-            lines.append(
-                [
-                    row.key,
-                    row.title,
-                    row.control,
-                    column.key,
-                    _number(cell.mean),
-                    _number(cell.sd),
-                    cell.n,
-                    ", ".join(f"{value:.4f}" for value in cell.values),
-                    cell.paper,
-                    cell.paper_unverified,
-                    cell.paper_source,
-                    cell.setting,
-                    *(_coordinate(row.coordinates.get(axis), numeric[axis]) for axis in axes),
-                ]
-            )
-    return lines
+def long(table: Table) -> pd.DataFrame:
+    """Return a line for each cell that we or the paper have a number for: what dashboards filter, group and plot.
+
+    Row (key, title, control), column, mean, sd, n, values, the paper's number, the setting that was chosen, then the
+    row's coordinates. What is not there is None.
+    """
+    import pandas as pd
+
+    rows = pd.DataFrame(
+        [(r.key, r.title, r.control) for r in table.rows], columns=["row", "title", "control"]
+    )
+    places = pd.DataFrame([dict(row.coordinates) for row in table.rows])
+    for axis in places:
+        # A column of a wandb.Table has one type.
+        if not pd.api.types.is_numeric_dtype(places[axis].infer_objects()):
+            places[axis] = places[axis].map(str, na_action="ignore")
+    cells = table.summary.query("n > 0 or paper.notna()")
+    cells = rows.join(places).merge(cells, on="row")
+    cells["values"] = [", ".join(f"{value:.4f}" for value in values) for values in cells["values"]]
+    cells = cells[[*rows, *table.summary.columns[1:], *places]].astype(object)
+    return cells.where(cells.notna(), None)
 
 
 def _identity(table: Table, name: str) -> dict[str, Any]:
@@ -152,22 +129,6 @@ def _identity(table: Table, name: str) -> dict[str, Any]:
         "columns": [column.key for column in table.columns],
         "scale": table.caption.scale,
     }
-
-
-def _wide(table: Table) -> list[list[str]]:
-    return [[row.title, *texts] for row, texts in zip(table.rows, grid(table), strict=True)]
-
-
-def _coordinates(table: Table) -> list[str]:
-    return list(dict.fromkeys(axis for row in table.rows for axis in row.coordinates))
-
-
-def _coordinate(value: str | float | None, numeric: bool) -> str | float | None:
-    return value if value is None or numeric else str(value)
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _link(run: Any, behind: Iterable[str]) -> None:

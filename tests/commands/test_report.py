@@ -63,7 +63,7 @@ def test_report(lab: Lab, tmp_path: Path) -> None:
         "[80.4†]",
         "[22.0 M]",
         "P1 Table 2",
-        "Did you mean &#x27;rows&#x27;",
+        "Did you mean &#39;rows&#39;",
     ):
         assert words in html, words
     assert "{shape}" not in html and "{teacher}" not in html

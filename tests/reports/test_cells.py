@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ def finetune(seed: int, accuracy: float | None, **more: Any) -> Record:
 
 def test_scores_are_ordered_by_seed_whatever_the_order_of_records() -> None:
     runs = [finetune(2, 85.0), finetune(1, 84.0)]
-    cell = score_cell(runs, "accuracy", paper=90.0, paper_unverified=True)
-    assert (cell.values, cell.seeds, cell.paper, cell.paper_unverified) == ([84.0, 85.0], [1, 2], 90.0, True)
+    cell = score_cell(runs, "accuracy")
+    assert (cell.values, cell.seeds) == ([84.0, 85.0], [1, 2])
     assert score_cell(runs) == score_cell(reversed(runs), "accuracy")
     assert score_cell(runs, "pearson").values == [71.0, 72.0]
 
@@ -50,6 +49,7 @@ def test_the_papers_number_as_yaml_gives_it(number: Any, paper: tuple[Any, ...])
     cell = with_paper(Cell([90.0, 91.0], [0, 1]), number, "rows.minilm.paper.sst2")
     assert (cell.paper, cell.paper_unverified, cell.paper_source) == paper
     assert (cell.values, cell.seeds) == ([90.0, 91.0], [0, 1])
+    assert with_paper(Cell(), 91, "x", "P1 Table 2").paper_source == "P1 Table 2"
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_what_is_no_number_of_a_paper(number: Any, says: str) -> None:
 
 def test_runs_that_did_not_complete_add_nothing() -> None:
     assert score_cell([record("RUNNING"), record("FAILED"), finetune(1, 84.0)]).values == [84.0]
-    assert score_cell([]).n == 0
-    assert parameters_cell([record("FAILED", parameters={"total": 5})]).n == 0
-    assert speed_cell([record("FAILED", ratio={"student": 2.0})], "student").n == 0
+    assert score_cell([]) == Cell()
+    assert parameters_cell([record("FAILED", parameters={"total": 5})]) == Cell()
+    assert speed_cell(record("FAILED", ratio={"student": 2.0}), "student") == Cell()
 
 
 def test_a_score_of_null_is_kept_as_nan() -> None:
@@ -100,14 +100,9 @@ def test_parameters_in_millions_and_of_one_size() -> None:
         parameters_cell([*runs, record(parameters={"total": 30_000_000})])
 
 
-def test_speed_up_is_that_of_the_newest_measurement() -> None:
-    def measured(day: int, ratio: float) -> Record:
-        time = datetime(2025, 1, day, tzinfo=UTC)
-        result = {"ratio": {"student": ratio}}
-        return Record(Path("x"), "speed", "s", "1", "COMPLETED", updated=time, result=result)
-
-    assert speed_cell([measured(2, 1.9), measured(9, 2.1), measured(3, 2.5)], "student").values == [2.1]
-    assert speed_cell([measured(2, 1.9)], "teacher").n == 0
+def test_speed_up_of_a_row() -> None:
+    assert speed_cell(record(ratio={"student": 2.1}), "student") == Cell([2.1])
+    assert speed_cell(record(ratio={"student": 2.1}), "teacher") == speed_cell(None, "student") == Cell()
 
 
 def test_caption_names_each_fact_once() -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import matplotlib
 import pytest
 
 from minilm_lab.errors import LabError
-from minilm_lab.reports.heatmap import axes_of, heatmap_png, heatmap_svg
+from minilm_lab.reports.heatmap import axes_of, heatmap, of_grid
 from minilm_lab.reports.table import Cell, Column, Row, Table
 
 COLUMNS = [Column("x", "Accuracy"), Column("average", "Average", kind="average")]
+
+
+def heatmap_svg(table: Table, **words: str) -> str:
+    picture = heatmap(table, **words)
+    assert picture is not None
+    return picture.svg()
 
 
 def grid(**axes: list[str | float]) -> Table:
@@ -80,19 +85,15 @@ def test_text_on_a_colour_can_be_read() -> None:
     assert heatmap._luminance((0.5, 0.5, 0.5)) == pytest.approx(0.2140, abs=1e-4)
 
 
-def test_one_value_alone_is_drawn(tmp_path: Path) -> None:
+def test_one_value_alone_is_drawn() -> None:
     cells = {"a": {"x": Cell([70.0])}}
     table = Table("t", [Row("a", "A", coordinates={"layer": 1, "relations": "vv"})], COLUMNS, cells)
     assert "70.0" in texts(heatmap_svg(table))
-    path = heatmap_png(table, tmp_path / "map.png")
-    assert matplotlib.image.imread(path)[0, 0, :3].tolist() == [1.0, 1.0, 1.0]
 
 
-def test_nothing_measured(tmp_path: Path) -> None:
+def test_nothing_measured() -> None:
     table = Table("t", [Row("a", "A", coordinates={"layer": 1, "relations": "vv"})], COLUMNS)
-    assert heatmap_svg(table) == ""
-    with pytest.raises(LabError, match="no heat map to draw"):
-        heatmap_png(table, tmp_path / "map.png")
+    assert heatmap(table) is None and of_grid(table) is None
 
 
 @pytest.mark.parametrize(
@@ -105,16 +106,24 @@ def test_nothing_measured(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_drawn(words: dict[str, str], says: str) -> None:
     with pytest.raises(LabError, match=says):
-        heatmap_svg(grid(layer=[1, 2], relations=["vv"]), **words)
+        heatmap(grid(layer=[1, 2], relations=["vv"]), **words)
 
 
 def test_two_rows_in_one_place_or_no_coordinates() -> None:
     here: dict[str, str | float] = {"layer": 1, "relations": "vv"}
     table = Table("t", [Row("a", "A", coordinates=here), Row("b", "B", coordinates=here)], COLUMNS)
     with pytest.raises(LabError, match="two rows at layer=1, relations=vv"):
-        heatmap_svg(table)
+        heatmap(table)
     with pytest.raises(LabError, match="No row has coordinates"):
-        heatmap_svg(Table("t", [Row("a", "A")], COLUMNS))
+        heatmap(Table("t", [Row("a", "A")], COLUMNS))
+
+
+def test_the_grid_of_a_table_is_drawn_where_it_has_one() -> None:
+    picture = of_grid(grid(layer=[1, 2], relations=["vv", "qq"]))
+    assert picture is not None and picture.title == "Average by layer and relations: Grid"
+    rows = [Row(str(i), str(i), coordinates={"layer": i // 4, "depth": i % 2}) for i in range(8)]
+    shared = Table("t", rows, COLUMNS, {str(i): {"x": Cell([50.0])} for i in range(8)})
+    assert of_grid(shared) is None, "two rows in one place"
 
 
 def test_axes_are_the_two_widest_coordinates_numbers_across() -> None:

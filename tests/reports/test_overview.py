@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from minilm_lab.reports.curves import Curve
-from minilm_lab.reports.found import Experiment, Planned, Result
-from minilm_lab.reports.overview import report_html
+from minilm_lab.reports.page import report_html
 from minilm_lab.reports.records import Record
-from minilm_lab.reports.section import anchor, command, section_html, seeds_text
+from minilm_lab.reports.results import Experiment, Planned, Result
 from minilm_lab.reports.table import Cell, Column, Row, Table
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -84,7 +83,12 @@ def experiments(table: Table, tmp_path: Path) -> list[Experiment]:
 
 
 def page(experiments: list[Experiment], records: list[Record] | None = None) -> str:
-    return report_html(experiments, records or [], made="2024-02-03 12:00 UTC", commit="abc123")
+    return report_html(experiments, records or [], date="2024-02-03 12:00 UTC", commit="abc123")
+
+
+def section(experiment: Experiment) -> str:
+    """The section of one experiment."""
+    return page([experiment]).partition('class="result"')[2]
 
 
 def text(html: str) -> str:
@@ -169,25 +173,25 @@ def test_a_grid_is_drawn_as_a_heat_map_unless_rows_share_a_place(tmp_path: Path)
         ]
         return Table("Grid", rows, [Column("x", "X")], {str(i): {"x": Cell([50.0 + i])} for i in range(4)})
 
-    html = section_html(Experiment("g", "G", results=[result(grid(5), tmp_path)]))
+    html = section(Experiment("g", "G", results=[result(grid(5), tmp_path)]))
     assert "X by layer and relations" in html and "layer 5, relations qq: 52.0" in html
-    assert "by layer" not in section_html(Experiment("g", "G", results=[result(grid(4), tmp_path)]))
+    assert "by layer" not in section(Experiment("g", "G", results=[result(grid(4), tmp_path)]))
 
 
 def test_many_bars_are_folded_to_the_average(tmp_path: Path) -> None:
     columns = [Column(str(i), f"Task {i}") for i in range(3)] + [Column("avg", "Mean", kind="average")]
     rows = [Row(str(i), f"Row {i}") for i in range(9)]
     cells = {row.key: {str(i): Cell([50.0]) for i in range(3)} for row in rows}
-    html = section_html(Experiment("m", "M", results=[result(Table("M", rows, columns, cells), tmp_path)]))
+    html = section(Experiment("m", "M", results=[result(Table("M", rows, columns, cells), tmp_path)]))
     assert "Scores of each task" in html and html.count("<svg") == 2
     few = Table("M", rows[:3], columns, {row.key: cells[row.key] for row in rows[:3]})
-    html = section_html(Experiment("m", "M", results=[result(few, tmp_path)]))
+    html = section(Experiment("m", "M", results=[result(few, tmp_path)]))
     assert "Scores of each task" not in html and html.count("<svg") == 1
 
 
 def test_other_results_are_folded_away(table: Table, tmp_path: Path) -> None:
     other = Table("Other", [Row("r", "Other row")], [Column("x", "X")], {"r": {"x": Cell([1.0, 2.0, 3.0])}})
-    html = section_html(Experiment("x", "X", results=[result(table, tmp_path), result(other, tmp_path)]))
+    html = section(Experiment("x", "X", results=[result(table, tmp_path), result(other, tmp_path)]))
     assert "Also measured: 3 seeds, committed 2024-02-03" in html
     assert html.index("Student | distilled") < html.index("<details>") < html.index("Other row")
 
@@ -195,23 +199,24 @@ def test_other_results_are_folded_away(table: Table, tmp_path: Path) -> None:
 def test_without_curves_the_picture_beside_the_table_is_shown(table: Table, tmp_path: Path) -> None:
     picture = tmp_path / "loss.png"
     picture.write_bytes(b"\x89PNG")
-    html = section_html(Experiment("x", "X", results=[result(table, tmp_path, pictures=[picture])]))
+    html = section(Experiment("x", "X", results=[result(table, tmp_path)]))
     assert '<img alt="Loss by step" src="data:image/png;base64,iVBORw=="' in html
 
 
 def test_command_and_anchor() -> None:
     experiment = Experiment("table2", "T", planned=planned())
-    assert command(experiment) == "minilm-lab table name=table2"
-    assert command(experiment, "laptop") == "minilm-lab table name=table2 scale=laptop"
-    assert command(experiment, "paper") == "minilm-lab table name=table2"
-    assert command(Experiment("x", "X")) == ""
-    assert anchor("a b/<c>_d") == "t-a-b-c-d"
+    assert experiment.command() == "minilm-lab table name=table2"
+    assert experiment.command("laptop") == "minilm-lab table name=table2 scale=laptop"
+    assert experiment.command("paper") == "minilm-lab table name=table2"
+    assert Experiment("x", "X").command() == ""
+    assert Experiment("a b/<c>_d", "X").anchor == "t-a-b-c-d"
 
 
-def test_seeds_in_words(table: Table) -> None:
-    assert seeds_text(table) == "1 to 2 seeds"
+def test_seeds_in_words(table: Table, tmp_path: Path) -> None:
+    assert result(table, tmp_path).seeds == "1 to 2 seeds"
     one = Table("t", [Row("r", "R")], [Column("x", "X")], {"r": {"x": Cell([1.0])}})
-    assert seeds_text(one) == "1 seed" and seeds_text(Table("t", [], [])) == "–"
+    assert result(one, tmp_path).seeds == "1 seed"
+    assert result(Table("t", [], []), tmp_path).seeds == "–"
 
 
 def test_distillations_are_drawn_from_the_records(tmp_path: Path) -> None:

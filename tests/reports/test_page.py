@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from minilm_lab.errors import LabError
+from minilm_lab.reports import plots
 from minilm_lab.reports.curves import (
     Curve,
     curve_from_metrics,
@@ -25,9 +26,8 @@ from minilm_lab.reports.curves import (
     thin,
     write_curves,
 )
-from minilm_lab.reports.drawing import WIDTH, series_style
+from minilm_lab.reports.drawing import WIDTH, Picture, series_style
 from minilm_lab.reports.page import page_html, write_page
-from minilm_lab.reports.plots import loss_curve_png, loss_curve_svg, scores_png, scores_svg
 from minilm_lab.reports.records import Record
 from minilm_lab.reports.table import Cell, Column, Row, Table
 
@@ -105,6 +105,19 @@ def test_describe() -> None:
     assert describe(Curve("x")) == "x: no losses recorded."
 
 
+def svg(picture: Picture | None) -> str:
+    assert picture is not None
+    return picture.svg()
+
+
+def scores_svg(table: Table) -> str:
+    return svg(plots.scores(table))
+
+
+def loss_curve_svg(curves: list[Curve]) -> str:
+    return svg(plots.losses(curves))
+
+
 def texts(svg: str) -> str:
     return " ".join(ET.fromstring(svg).itertext())
 
@@ -166,21 +179,15 @@ def test_scores_below_zero_and_nan_are_plotted() -> None:
     assert "-4.0" in words and "nan" in words
 
 
-def test_nothing_to_plot(tmp_path: Path) -> None:
+def test_nothing_to_plot() -> None:
     empty = Table("t", [Row("r", "R")], [Column("x", "X")])
-    assert scores_svg(empty) == "" and loss_curve_svg([]) == "" and loss_curve_svg([Curve("x")]) == ""
-    with pytest.raises(LabError, match="no measured score"):
-        scores_png(empty, tmp_path / "x.png")
-    with pytest.raises(LabError, match="no losses to plot"):
-        loss_curve_png([Curve("x")], tmp_path / "x.png")
+    assert plots.scores(empty) is None and plots.losses([]) is None and plots.losses([Curve("x")]) is None
 
 
 def test_png(table: Table, tmp_path: Path) -> None:
-    for path in (
-        scores_png(table, tmp_path / "scores.png"),
-        loss_curve_png([CURVE, Curve("_hidden", [(1.0, 2.0)])], tmp_path / "loss.png"),
-    ):
-        pixels = matplotlib.image.imread(path)
+    for picture in (plots.scores(table), plots.losses([CURVE, Curve("_hidden", [(1.0, 2.0)])])):
+        assert picture is not None
+        pixels = matplotlib.image.imread(picture.png(tmp_path / "x.png"))
         assert pixels.shape[1] == round(WIDTH * 160)
         assert pixels[0, 0, :3].tolist() == [1.0, 1.0, 1.0] and pixels[..., :3].min() < 0.5
 
@@ -224,6 +231,14 @@ def hostile_page() -> str:
     return page_html(
         HOSTILE, f"{HOSTILE}\n\n{HOSTILE}", table, [Curve(HOSTILE, [(1.0, 2.0), (2.0, 1.0)])], [HOSTILE]
     )
+
+
+def test_the_table_has_every_number_and_a_dash(table: Table) -> None:
+    html = page_html("Title", "Intro", table).partition("<tbody>")[2].partition("</tbody>")[0]
+    words = re.sub(r"<[^>]*>", "", html).replace("\xa0", " ")
+    for number in ("85.6 ± 0.1 [84.0†]", "77.5 (n=1)", "95.4%", "22.7", "2.0×"):
+        assert number in words
+    assert html.count(">–<") == 6
 
 
 def test_a_hostile_name_neither_runs_nor_leaves_its_place() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from minilm_lab.reports.prose import claim_of, to_html, without_title
+from minilm_lab.reports.prose import to_html
+from minilm_lab.reports.results import Experiment
 
 README = """# table3
 
@@ -14,14 +15,17 @@ at every size.
 
 
 def test_claim_is_the_paragraph_that_says_so() -> None:
-    assert claim_of(README) == "MiniLM is above *TinyBERT* at every size."
-    assert claim_of("# x\n\nNo such thing.") == ""
-    assert claim_of("**Claim.** the end") == "the end"
+    def claim(readme: str) -> str:
+        return Experiment("x", "X", readme=readme).claim
+
+    assert claim(README) == "MiniLM is above *TinyBERT* at every size."
+    assert claim("# x\n\nNo such thing.") == ""
+    assert claim("**Claim.** the end") == "the end"
 
 
 def test_without_title() -> None:
-    assert without_title(README).lstrip().startswith("**Claim.**")
-    assert without_title("## Second\n# First\n") == "## Second\n# First\n"
+    assert Experiment("x", "X", readme=README).prose.lstrip().startswith("**Claim.**")
+    assert Experiment("x", "X", readme="## Second\n# First\n").prose == "## Second\n# First\n"
 
 
 def test_headings_stand_below_those_of_the_page() -> None:

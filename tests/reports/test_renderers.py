@@ -8,23 +8,22 @@ import math
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from minilm_lab.reports.renderers import to_csv, to_html, to_latex, to_markdown, to_rich, write_files
+from minilm_lab.reports.renderers import to_csv, to_latex, to_markdown, to_rich, write_files
 from minilm_lab.reports.table import Cell, Column, Row, Table
 from minilm_lab.reports.text import cell_text
 
 MARKDOWN = r"""**Half depth \& width**
 
-|                             |           Accuracy |    Pearson |               Avg |   Kept | Params (M) | Speed-up |
-| --------------------------- | -----------------: | ---------: | ----------------: | -----: | ---------: | -------: |
-| *Teacher\_6×384*            | 85.6 ± 0.1 [84.0†] | 80.5 ± 0.7 | 83.0 ± 0.4 [81.5] | 100.0% |       22.7 |     1.0× |
-| Student \| distilled        |         81.0 ± 1.4 | 77.5 (n=1) |              79.2 |  95.4% |          – |     2.0× |
-| *Student \<not\> distilled* |         75.2 ± 0.0 |          – |                 – |      – |          – |        – |
+|                             |           Accuracy |    Pearson |               Avg |   Kept |   Params (M) |   Speed-up |
+|:----------------------------|-------------------:|-----------:|------------------:|-------:|-------------:|-----------:|
+| *Teacher\_6×384*            | 85.6 ± 0.1 [84.0†] | 80.5 ± 0.7 | 83.0 ± 0.4 [81.5] | 100.0% |         22.7 |       1.0× |
+| Student \| distilled        |         81.0 ± 1.4 | 77.5 (n=1) |              79.2 |  95.4% |            – |       2.0× |
+| *Student \<not\> distilled* |         75.2 ± 0.0 |          – |                 – |      – |            – |          – |
 
 Mean ± sample standard deviation over 2 fine-tuning seeds; fewer where n is given. Selection: last epoch, nothing chosen on the dev set. Scale: demo. Data: dev subset, 1,200 sentences. In brackets: the paper's number (P1 Table 2). † not verified in the paper (from memory). Controls: Teacher\_6×384; Student \<not\> distilled. Accuracy: sign of the rating, 100% = all right. Hardware: a CPU, 2 cores. Commit: 0123456789.
 """
@@ -106,7 +105,7 @@ def test_golden_csv(table: Table) -> None:
 def test_csv_carries_every_value_unrounded(table: Table) -> None:
     lines = list(csv.DictReader(io.StringIO(to_csv(table))))
     values = [float(line["value"]) for line in lines if line["row"] == "teacher" and line["column"] == "acc"]
-    assert values == table.cell("teacher", "acc").values
+    assert values == table.cells["teacher"]["acc"].values
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,8 @@ def test_csv_carries_every_value_unrounded(table: Table) -> None:
     ],
 )
 def test_text_of_a_cell(cell: Cell, column: Column, text: str) -> None:
-    assert cell_text(cell, column, usual_n=3) == text
+    shown = Table("t", [Row("r", "R")], [column], {"r": {"x": cell}}).cell("r", "x")
+    assert cell_text(shown, column, usual_n=3) == text
 
 
 @pytest.mark.parametrize(
@@ -169,40 +169,6 @@ def test_latex_compiles(table: Table, hostile: Table, tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout[-2000:]
 
 
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.append(tag)
-        self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-
-def test_html_is_well_formed_and_shows_hostile_text_as_text(hostile: Table, table: Table) -> None:
-    for case in (hostile, table):
-        parser = _Tags()
-        parser.feed(to_html(case))
-        assert parser.open == []
-        assert "script" not in parser.tags
-        assert any(case.rows[0].title.split(" ")[0] in text for text in parser.text)
-
-
-def test_html_has_every_number_and_a_dash(table: Table) -> None:
-    text = re.sub(r"<[^>]*>", "", to_html(table)).replace("&nbsp;", " ")
-    for number in ("85.6 ± 0.1 [84.0†]", "77.5 (n=1)", "95.4%", "22.7", "2.0×"):
-        assert number in text
-    assert to_html(table).count(">–<") == 6
-
-
 @pytest.mark.parametrize("width", [30, 80, 200])
 def test_terminal_cuts_no_number_at_any_width(table: Table, width: int) -> None:
     text = terminal(table, width)
@@ -220,7 +186,7 @@ def test_terminal_shows_markup_as_text(hostile: Table) -> None:
 
 def test_empty_tables_render() -> None:
     for table in (Table("t", [], []), Table("t", [Row("r", "R")], []), Table("t", [], [Column("x", "X")])):
-        for render in (to_markdown, to_latex, to_csv, to_html, terminal):
+        for render in (to_markdown, to_latex, to_csv, terminal):
             assert render(table)
 
 

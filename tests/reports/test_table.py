@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,22 +18,27 @@ from minilm_lab.reports.table import Cell, Column, Row, Table
 SCORES = st.floats(-100, 100, allow_nan=False)
 
 
+def summed(values: list[float]) -> Any:
+    """The line of `summary` for a cell with these values."""
+    return Table("t", [Row("r", "R")], [Column("x", "X")], {"r": {"x": Cell(values)}}).cell("r", "x")
+
+
 @given(st.lists(SCORES, min_size=2, max_size=8))
 def test_mean_and_sample_deviation_are_those_of_numpy(values: list[float]) -> None:
-    cell = Cell(values)
+    cell = summed(values)
     assert cell.mean == pytest.approx(np.mean(values), abs=1e-9)
     assert cell.sd == pytest.approx(np.std(values, ddof=1), abs=1e-7)
 
 
 def test_one_value_has_no_deviation_and_none_has_no_mean() -> None:
-    assert (Cell([3.0]).mean, Cell([3.0]).sd) == (3.0, None)
-    assert (Cell().mean, Cell().sd, Cell().n) == (None, None, 0)
+    assert summed([3.0]).mean == 3.0 and math.isnan(summed([3.0]).sd)
+    assert math.isnan(summed([]).mean) and math.isnan(summed([]).sd) and summed([]).n == 0
 
 
 def test_nan_is_not_left_out_of_the_mean() -> None:
-    cell = Cell([80.0, math.nan])
-    assert cell.mean is not None and math.isnan(cell.mean)
-    assert cell.sd is not None and math.isnan(cell.sd)
+    for odd in (math.nan, math.inf):
+        cell = summed([80.0, odd])
+        assert math.isnan(cell.mean) and math.isnan(cell.sd) and cell.n == 2
 
 
 @given(st.lists(st.tuples(SCORES, SCORES, SCORES), min_size=2, max_size=5), st.randoms(use_true_random=False))
@@ -58,32 +64,30 @@ def test_average_of_a_published_row() -> None:
     scores = [76.4, 84.0, 92.0, 91.0, 49.2, 71.5, 88.4, 91.0]
     columns = [Column(str(i), str(i)) for i in range(8)] + [Column("avg", "Avg", kind="average")]
     table = Table("t", [Row("r", "R")], columns, {"r": {str(i): Cell([s]) for i, s in enumerate(scores)}})
-    mean = table.cell("r", "avg").mean
-    assert mean is not None and round(mean, 1) == 80.4
+    assert round(table.cell("r", "avg").mean, 1) == 80.4
 
 
 def test_average_and_share_only_when_all_tasks_are_there(table: Table) -> None:
-    assert table.cell("none", "avg") == Cell()
-    assert table.kept("none") is None
-    assert table.cell("none", "kept") == Cell()
+    assert table.cell("none", "avg").n == 0 and table.cell("none", "kept").n == 0
 
 
 def test_average_of_unlike_seeds_is_the_mean_of_means_without_deviation(table: Table) -> None:
     average = table.cell("student", "avg")
     assert average.values == [statistics.fmean([81.0, 77.5])]
-    assert average.sd is None
+    assert math.isnan(average.sd)
 
 
 def test_share_of_the_teacher(table: Table) -> None:
-    assert table.kept("teacher") == pytest.approx(100)
-    assert table.kept("student") == pytest.approx(100 * ((81.0 + 77.5) / 2) / ((85.6 + 80.5) / 2))
+    assert table.cell("teacher", "kept").values == pytest.approx([100])
+    share = 100 * ((81.0 + 77.5) / 2) / ((85.6 + 80.5) / 2)
+    assert table.cell("student", "kept").values == pytest.approx([share])
 
 
 def test_share_without_teacher_or_with_a_teacher_at_zero() -> None:
     rows = [Row("a", "A"), Row("z", "Z", teacher="z")]
-    table = Table("t", rows, [Column("x", "X")], {"a": {"x": Cell([5.0])}, "z": {"x": Cell([0.0])}})
-    assert table.kept("a") is None
-    assert table.kept("z") is None
+    columns = [Column("x", "X"), Column("kept", "Kept", kind="kept")]
+    table = Table("t", rows, columns, {"a": {"x": Cell([5.0])}, "z": {"x": Cell([0.0])}})
+    assert table.cell("a", "kept").n == 0 and table.cell("z", "kept").n == 0
 
 
 def test_a_column_may_stay_out_of_the_average() -> None:
@@ -95,6 +99,24 @@ def test_a_column_may_stay_out_of_the_average() -> None:
 def test_the_papers_average_stands_beside_ours(table: Table) -> None:
     cell = table.cell("teacher", "avg")
     assert (cell.paper, cell.n) == (81.5, 2)
+
+
+def test_every_value_is_in_the_frame_with_its_seed(table: Table) -> None:
+    frame = table.frame
+    assert list(frame) == ["row", "column", "seed", "value"]
+    scores = frame[(frame["row"] == "teacher") & (frame["column"] == "acc")]
+    assert list(zip(scores["seed"], scores["value"], strict=True)) == [(1, 85.5), (2, 85.7)]
+    averages = frame[(frame["row"] == "teacher") & (frame["column"] == "avg")]
+    assert dict(zip(averages["seed"], averages["value"], strict=True)) == pytest.approx({1: 82.75, 2: 83.35})
+    assert frame[frame["column"] == "params"]["seed"].isna().all()
+
+
+def test_headline_is_the_average_or_the_first_score(table: Table) -> None:
+    cells = {"r": {"x": Cell([1.0])}}
+    assert table.headline is not None and table.headline.key == "avg"
+    first = Table("t", [Row("r", "R")], [Column("x", "X"), Column("y", "Y")], cells).headline
+    assert first is not None and first.key == "x"
+    assert Table("t", [Row("r", "R")], [Column("x", "X")]).headline is None
 
 
 def test_seed_counts(table: Table) -> None:
@@ -120,11 +142,11 @@ def test_round_trip_keeps_nan_as_strict_json() -> None:
     ("text", "says"),
     [
         ("{", "not JSON"),
-        ("[]", "must be a JSON object"),
+        ("[]", "not a table"),
         ('{"title": "t"}', "not a table"),
-        ('{"title": "t", "rows": [], "columns": [], "cell": {}}', "Did you mean 'cells'?"),
+        ('{"title": "t", "rows": [], "columns": [], "cell": {}}', "'cell'"),
         ('{"title": "t", "rows": [{"key": "a"}], "columns": []}', "not a table"),
-        ('{"title": "t", "rows": [{"key": "a", "title": "A", "contrl": true}], "columns": []}', "'control'"),
+        ('{"title": "t", "rows": [{"key": "a", "title": "A", "contrl": true}], "columns": []}', "'contrl'"),
         (
             '{"title": "t", "rows": [{"key": "a", "title": "A", "coordinates": {"layer": [4]}}], "columns": []}',
             "coordinate layer",

@@ -6,9 +6,8 @@ a table, controls and teacher too, gets the same grid.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,25 +35,25 @@ def best(plan: CellPlan, done: Mapping[str, records.Record]) -> Chosen:
 
     done: identity -> completed record.
     """
-    found = [_records(runs, done) for runs in plan.settings.values()]
-    if len(found) == 1:
-        return Chosen(cells.score_cell(found[0], plan.column.metric), found[0], 1)
+    tried = [_records(runs, done) for runs in plan.settings.values()]
+    if len(tried) == 1:
+        return Chosen(cells.score_cell(tried[0], plan.column.metric), tried[0], 1)
     wanted = [len(runs) for runs in plan.settings.values()]
-    complete = [i for i, own in enumerate(found) if len(own) == wanted[i]]
+    complete = [i for i, behind in enumerate(tried) if len(behind) == wanted[i]]
     if not complete:
         return Chosen(table.Cell(), [], 0)
-    taken = max(complete, key=lambda i: _rank(found[i]))
-    cell = cells.score_cell(found[taken], plan.column.metric)
-    return Chosen(replace(cell, setting=" ".join(list(plan.settings)[taken])), found[taken], len(complete))
+    taken = max(complete, key=lambda i: _rank(tried[i]))
+    cell = cells.score_cell(tried[taken], plan.column.metric)
+    return Chosen(replace(cell, setting=" ".join(list(plan.settings)[taken])), tried[taken], len(complete))
 
 
 def _records(runs: Sequence[Run], done: Mapping[str, records.Record]) -> list[records.Record]:
     return [done[run.identity] for run in runs if run.identity in done]
 
 
-def _rank(own: Sequence[records.Record]) -> float:
-    mean = cells.score_cell(own).mean
-    return -math.inf if mean is None or math.isnan(mean) else mean
+def _rank(runs: Sequence[records.Record]) -> float:
+    values = cells.score_cell(runs).values
+    return statistics.fmean(values) if values and all(map(math.isfinite, values)) else -math.inf
 
 
 def selection(planned: Sequence[CellPlan]) -> str:
@@ -75,26 +74,37 @@ def selection(planned: Sequence[CellPlan]) -> str:
 def incomplete(planned: Sequence[CellPlan], chosen: Sequence[Chosen]) -> list[str]:
     """For the caption: the cells that were not chosen of all their settings."""
     return [
-        f"{plan.row.title}, {plan.column.title}: {one.tried} of {len(plan.settings)} settings are there."
-        for plan, one in zip(planned, chosen, strict=True)
-        if len(plan.settings) > 1 and one.tried < len(plan.settings)
+        f"{plan.row.title}, {plan.column.title}: {choice.tried} of {len(plan.settings)} settings are there."
+        for plan, choice in zip(planned, chosen, strict=True)
+        if len(plan.settings) > 1 and choice.tried < len(plan.settings)
     ]
 
 
 def choices_csv(planned: Sequence[CellPlan], done: Mapping[str, records.Record]) -> str:
     """Every setting of every cell with its score; empty where nothing was chosen."""
+    import pandas as pd
+
     if not selection(planned):
         return ""
-    stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    lines.writerow(["row", "column", "setting", "mean", "sd", "n", "dev score", "chosen"])
+    lines = []
     for plan in planned:
         taken = best(plan, done).cell.setting
         for setting, runs in plan.settings.items():
-            own = _records(runs, done)
-            words = " ".join(setting)
-            cell = cells.score_cell(own, plan.column.metric)
-            dev = cells.score_cell(own).mean
-            found = [cell.mean, cell.sd, cell.n, dev, int(words == taken)]
-            lines.writerow([plan.row.key, plan.column.key, words, *found])
-    return stream.getvalue()
+            behind, words = _records(runs, done), " ".join(setting)
+            shown, dev = (
+                pd.Series(cells.score_cell(behind, metric).values, dtype=float)
+                for metric in (plan.column.metric, None)
+            )
+            lines.append(
+                {
+                    "row": plan.row.key,
+                    "column": plan.column.key,
+                    "setting": words,
+                    "mean": shown.mean(skipna=False),
+                    "sd": shown.std(skipna=False),
+                    "n": len(shown),
+                    "dev score": dev.mean(skipna=False),
+                    "chosen": int(words == taken),
+                }
+            )
+    return str(pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))

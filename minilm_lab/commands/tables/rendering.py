@@ -11,8 +11,6 @@ from minilm_lab.commands.tables import choosing
 from minilm_lab.commands.tables.planning import CellPlan
 from minilm_lab.commands.tables.spec import WORKED_OUT, RowSpec, TableSpec
 from minilm_lab.reports import cells, curves, records, table
-from minilm_lab.reports.page import write_page
-from minilm_lab.reports.plots import loss_curve_png, scores_png
 from minilm_lab.reports.renderers import write_files
 from minilm_lab.runs.files import write_atomically
 
@@ -25,36 +23,31 @@ def build(
     timed: records.Record | None,
 ) -> table.Table:
     """The table of the records that it planned; what is not there is a dash."""
-    done = _done(found)
+    done = completed(found)
     chosen = [choosing.best(cell, done) for cell in planned]
     # The planned rows have their titles filled in.
     rows = list({cell.row.key: cell.row for cell in planned}.values())
     contents: dict[str, dict[str, table.Cell]] = {row.key: {} for row in rows}
-    everything: list[records.Record] = []
-    for cell, one in zip(planned, chosen, strict=True):
-        everything += one.records
-        contents[cell.row.key][cell.column.key] = one.cell
+    behind: dict[str, list[records.Record]] = {row.key: [] for row in rows}
+    for cell, choice in zip(planned, chosen, strict=True):
+        contents[cell.row.key][cell.column.key] = choice.cell
+        behind[cell.row.key] += choice.records
     for row in rows:
-        own = [
-            r
-            for cell, one in zip(planned, chosen, strict=True)
-            if cell.row.key == row.key
-            for r in one.records
-        ]
-        contents[row.key]["parameters"] = cells.parameters_cell(own)
+        contents[row.key]["parameters"] = cells.parameters_cell(behind[row.key])
         if timed is not None:
-            contents[row.key]["speed"] = cells.speed_cell([timed], row.key)
+            contents[row.key]["speed"] = cells.speed_cell(timed, row.key)
     columns = _columns(spec)
     _add_paper(spec, rows, columns, contents)
+    everything = [record for cell, choice in zip(planned, chosen, strict=True) for record in choice.records]
+    selection = "; ".join(filter(None, [choosing.selection(planned), _selection(everything)]))
     notes = [*spec.notes, *choosing.incomplete(planned, chosen)]
-    caption = dataclasses.replace(cells.caption_of(everything, notes=notes), scale=scale)
-    picked = filter(None, [choosing.selection(planned), _selection(everything)])
-    caption = dataclasses.replace(caption, selection="; ".join(picked))
-    return table.Table(spec.title, _rows(rows), columns, contents, caption)
+    caption = cells.caption_of(everything, selection=selection, notes=notes)
+    return table.Table(spec.title, _rows(rows), columns, contents, dataclasses.replace(caption, scale=scale))
 
 
-def _done(found: Sequence[records.Record]) -> dict[str, records.Record]:
-    return {r.identity: r for r in found if r.completed}
+def completed(found: Sequence[records.Record]) -> dict[str, records.Record]:
+    """Identity -> record of the runs that are done."""
+    return {record.identity: record for record in found if record.completed}
 
 
 def _columns(spec: TableSpec) -> list[table.Column]:
@@ -86,9 +79,8 @@ def _add_paper(
             if key not in keys or (key in WORKED_OUT and not _same_columns(spec, row)):
                 continue
             cell = contents[row.key].get(key, table.Cell())
-            named = number if isinstance(number, dict) else {"value": number}
             where = f"rows.{row.key}.paper.{key}"
-            contents[row.key][key] = cells.with_paper(cell, {"source": spec.paper, **named}, where)
+            contents[row.key][key] = cells.with_paper(cell, number, where, spec.paper)
 
 
 def _same_columns(spec: TableSpec, row: RowSpec) -> bool:
@@ -110,8 +102,8 @@ def _rows(rows: Sequence[RowSpec]) -> list[table.Row]:
     ]
 
 
-def _selection(found: Sequence[records.Record]) -> str:
-    best = any("best on dev" in str(r.get("selection")) for r in found)
+def _selection(behind: Sequence[records.Record]) -> str:
+    best = any("best on dev" in str(r.get("selection")) for r in behind)
     return "best epoch, chosen on the dev set" if best else "last epoch, nothing chosen on the dev set"
 
 
@@ -123,27 +115,34 @@ def write(
     found: Sequence[records.Record],
 ) -> Path:
     """Write the table's files, plots and page; returns the page."""
-    by_identity = {r.identity: r for r in found if r.command == "distill"}
+    from minilm_lab.reports import plots
+    from minilm_lab.reports.heatmap import of_grid
+    from minilm_lab.reports.page import write_page
+
+    distilled = {record.identity: record for record in found if record.command == "distill"}
     shown = [
-        curves.curve_of(by_identity[identity], title)
+        curves.curve_of(distilled[identity], title)
         for identity, title in _distillations(planned).items()
-        if identity in by_identity
+        if identity in distilled
     ]
     write_files(made, out)
-    choices = choosing.choices_csv(planned, _done(found))
+    choices = choosing.choices_csv(planned, completed(found))
     if choices:
         write_atomically(out / "choices.csv", choices.encode())
-    scores_png(made, out / "scores.png")
     if shown:
-        loss_curve_png(shown, out / "loss.png")
         curves.write_curves(shown, out / "curves.json")
+    pictures = {"scores": plots.scores(made), "loss": plots.losses(shown), "heatmap": of_grid(made)}
+    for name, picture in pictures.items():
+        if picture is not None:
+            picture.png(out / f"{name}.png")
     return write_page(out / "index.html", spec.title, spec.intro, made, shown, spec.notes)
 
 
 def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Identity of each distillation -> title of the first row with its student."""
+    titles: dict[str, Any] = {}
     for cell in planned:
         student = cell.first.input("distill")
         if student is not None and student.job.objective.trains:
-            found.setdefault(student.identity, cell.row.title)
-    return found
+            titles.setdefault(student.identity, cell.row.title)
+    return titles

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from minilm_lab.reports.curves import Curve, write_curves
-from minilm_lab.reports.found import Planned, find
+from minilm_lab.reports.results import Planned, find
 from minilm_lab.reports.table import Caption, Table
 
 
@@ -69,13 +69,11 @@ def test_a_table_that_is_there_twice_is_shown_once(table: Table, tmp_path: Path)
 def test_what_lies_beside_a_table_is_found(table: Table, tmp_path: Path) -> None:
     folder = put(table, tmp_path / "experiments" / "x" / "results" / "demo").parent
     write_curves([Curve("c", [(1.0, 2.0)])], folder / "curves.json")
-    (folder / "loss.png").write_bytes(b"")
     (folder / "table.md").write_text("")
     (folder / "bench.md").write_text("# Bench")
     (tmp_path / "experiments" / "x" / "README.md").write_text("# x\n")
     [experiment] = find(tmp_path / "experiments", tmp_path / "runs", {})
     assert experiment.results[0].curves == [Curve("c", [(1.0, 2.0)])]
-    assert experiment.results[0].pictures == [folder / "loss.png"]
     assert experiment.other == [folder / "bench.md"] and experiment.readme == "# x\n"
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from minilm_lab.errors import LabError
 from minilm_lab.reports.curves import Curve, read_curves
 from minilm_lab.reports.table import Table
+from minilm_lab.reports.text import DASH
 
-#: From the smallest to the largest.
 SCALES = ("demo", "laptop", "gpu", "paper")
+"""From the smallest to the largest."""
+_CLAIM = re.compile(r"^\*\*Claim\.?\*\*:?\s*(.+?)(?:\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,21 +25,44 @@ class Result:
 
     table: Table
     file: Path
-    """Its table.json."""
+    """Its table.json; other files beside it belong to it."""
     date: str
     """Day it was committed, or else written: `2025-01-31`."""
     committed: bool
     """Whether it lies in experiments/, not beside the runs."""
     curves: list[Curve] = field(default_factory=list)
     """Losses of its distillations, from curves.json beside it."""
-    pictures: list[Path] = field(default_factory=list)
-    """PNG files beside it."""
+
+    @property
+    def gaps(self) -> int:
+        """Number of cells without a value."""
+        return int((self.table.summary["n"] == 0).sum())
 
     @property
     def measured(self) -> int:
         """Number of cells with a value."""
-        keys = [(row.key, column.key) for row in self.table.rows for column in self.table.columns]
-        return sum(self.table.cell(*key).n > 0 for key in keys)
+        return len(self.table.summary) - self.gaps
+
+    @property
+    def seeds(self) -> str:
+        """Number of fine-tuning seeds in words; a dash where nothing was measured."""
+        least, most = self.table.seed_counts()
+        if not most:
+            return DASH
+        return f"{most} seed{'s' if most > 1 else ''}" if least == most else f"{least} to {most} seeds"
+
+    @property
+    def facts(self) -> tuple[str, str, str, str]:
+        """Scale, seeds, cells and date, for the list of contents."""
+        cells = f"{self.measured} of {self.measured + self.gaps}"
+        return self.table.caption.scale or DASH, self.seeds, cells, self.date
+
+    @property
+    def where(self) -> str:
+        """Scale, seeds, and where and when it was made, in words."""
+        scale = self.table.caption.scale
+        place = "committed" if self.committed else "made here"
+        return ", ".join(filter(None, [scale and f"{scale} scale", self.seeds, f"{place} {self.date}"]))
 
 
 @dataclass(frozen=True)
@@ -71,6 +96,29 @@ class Experiment:
     """Other results in Markdown, such as a benchmark's."""
     problems: list[str] = field(default_factory=list)
     """Files that could not be read, and why."""
+
+    @property
+    def anchor(self) -> str:
+        """Id of its section on the page."""
+        return "t-" + (re.sub(r"[^a-zA-Z0-9]+", "-", self.name).strip("-") or "table")
+
+    @property
+    def claim(self) -> str:
+        """The paragraph after ``**Claim.**`` of the README, as Markdown; `""` if there is none."""
+        claim = _CLAIM.search(self.readme)
+        return " ".join(claim[1].split()) if claim else ""
+
+    @property
+    def prose(self) -> str:
+        """The README without a heading on its first line."""
+        return re.sub(r"\A\s*# [^\n]*\n", "", self.readme)
+
+    def command(self, scale: str = "") -> str:
+        """Return the command that makes the table; `""` where none does."""
+        if self.planned is None or self.planned.problem:
+            return ""
+        words = f"minilm-lab table name={self.name}"
+        return f"{words} scale={scale}" if scale in self.planned.scales else words
 
 
 def find(experiments: Path, runs: Path, planned: Mapping[str, Planned]) -> list[Experiment]:
@@ -119,7 +167,7 @@ def _experiment(name: str, folder: Path, rendered: list[Path], planned: Planned 
 
 
 def _results(files: Iterable[Path], committed: bool, problems: list[str]) -> list[Result]:
-    found = []
+    results = []
     for file in files:
         try:
             table = Table.from_json(file.read_text(encoding="utf-8"))
@@ -131,9 +179,8 @@ def _results(files: Iterable[Path], committed: bool, problems: list[str]) -> lis
         except LabError as error:
             curves = []
             problems.append(str(error))
-        pictures = sorted(file.parent.glob("*.png"))
-        found.append(Result(table, file, _date(file, committed), committed, curves, pictures))
-    return found
+        results.append(Result(table, file, _date(file, committed), committed, curves))
+    return results
 
 
 def _order(result: Result) -> tuple[bool, bool, int, float]:
