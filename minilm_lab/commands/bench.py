@@ -22,7 +22,7 @@ from minilm_lab.models.teacher import Teacher
 from minilm_lab.reports import bench as report_of
 from minilm_lab.runs.environment import describe
 from minilm_lab.runs.files import write_atomically, write_json
-from minilm_lab.training.fit import uses_gpu
+from minilm_lab.training.devices import uses_gpu
 
 
 @dataclass

@@ -20,8 +20,7 @@ from minilm_lab.probes.base import Probe
 from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
 from minilm_lab.training.distillation import Distillation
-from minilm_lab.training.fit import micro_batch
-from minilm_lab.training.settings import How, Optim
+from minilm_lab.training.settings import How, Optim, micro_batch
 
 
 def plan(cfg: DictConfig) -> Run:

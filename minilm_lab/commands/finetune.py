@@ -22,9 +22,8 @@ from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
 from minilm_lab.tasks.base import Examples, Splits, Task
 from minilm_lab.training.finetuning import Finetuning
-from minilm_lab.training.fit import micro_batch
 from minilm_lab.training.loggers import answer_sweep
-from minilm_lab.training.settings import Tune
+from minilm_lab.training.settings import Tune, micro_batch
 
 SEED = "tune.seed"
 """What tells the seeds of a cell apart."""

@@ -13,7 +13,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.runs.fingerprints import once
 from minilm_lab.secrecy import check_config
-from minilm_lab.training.fit import check_device
+from minilm_lab.training.devices import check_device
 from minilm_lab.training.settings import How, Scale
 
 

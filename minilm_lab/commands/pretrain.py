@@ -15,9 +15,8 @@ from minilm_lab.models.families import positions_of
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
-from minilm_lab.training.fit import micro_batch
 from minilm_lab.training.head_training import HeadTraining
-from minilm_lab.training.settings import Head
+from minilm_lab.training.settings import Head, micro_batch
 
 
 def plan(cfg: DictConfig) -> Run:

@@ -32,7 +32,7 @@ from minilm_lab.runs.environment import hardware
 from minilm_lab.runs.folder import RunFolder, execute
 from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.tasks.base import Examples, Task
-from minilm_lab.training.fit import uses_gpu
+from minilm_lab.training.devices import uses_gpu
 from minilm_lab.training.loggers import close, finish
 from minilm_lab.training.settings import How
 

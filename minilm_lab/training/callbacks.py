@@ -1,11 +1,9 @@
-"""What happens around a step: randomness by step, the journal, the progress bar, the held-out loss."""
+"""What happens around a step: randomness by step, the journal, the progress bar."""
 
 from __future__ import annotations
 
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from minilm_lab.probes.base import Probe
 from minilm_lab.runs import metrics
-from minilm_lab.tasks.base import Splits
 
 
 class RandomnessByStep(pl.Callback):
@@ -156,91 +151,3 @@ class Progress(pl.Callback):
         """Close the bar, also after an error."""
         if self.bar is not None:
             self.bar.close()
-
-
-class Measuring(pl.Callback, ABC):
-    """Measures the student as initialised, every `every` steps and at the end, also over a resume."""
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-        self.first: Any = None
-        self.last: Any = None
-        self.measured = -1
-
-    @abstractmethod
-    def measure(self, trainer: pl.Trainer, module: Any) -> Any:
-        """Measure, write it to the journal, and return it."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The first and the last measurement."""
-        return {"first": self.first, "last": self.last, "measured": self.measured}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them."""
-        self.first, self.last, self.measured = state["first"], state["last"], state["measured"]
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The student as initialised."""
-        if trainer.global_step == 0:
-            self._take(trainer, module)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Measure when due."""
-        step = trainer.global_step
-        if step != self.measured and (step % self.every == 0 or step == trainer.max_steps):
-            self._take(trainer, module)
-
-    def _take(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.measured = trainer.global_step
-        self.last = self.measure(trainer, module)
-        self.first = self.last if self.first is None else self.first
-
-
-class HeldOut(Measuring):
-    """The loss on blocks that are never trained on."""
-
-    def __init__(self, journal: Journal, batches: Callable[[], Iterable[dict[str, Any]]], every: int) -> None:
-        super().__init__(every)
-        self.journal, self.batches = journal, batches
-
-    @torch.no_grad()
-    def measure(self, trainer: pl.Trainer, module: Any) -> float:
-        """The mean loss of a block."""
-        total, count = 0.0, 0
-        module.student.eval()
-        with trainer.precision_plugin.forward_context():
-            for batch in self.batches():
-                moved = trainer.strategy.batch_to_device(batch, module.device)
-                size = len(batch["input_ids"])
-                total += float(module.losses(moved)["loss"]) * size
-                count += size
-        module.student.train()
-        loss = total / max(count, 1)
-        self.journal.write(trainer, {"held_out_loss": loss})
-        return loss
-
-
-class Probing(Measuring):
-    """A probe of the student, so that a researcher sees knowledge arrive and not only a loss: {"probe": {…}} lines.
-
-    Training goes on as if it had not been there: no random number is drawn, and every module is put back into
-    the mode it was in.
-    """
-
-    def __init__(
-        self,
-        probe: Probe,
-        splits: Splits,
-        tokenizer: PreTrainedTokenizerBase,
-        journal: Journal,
-        steps: int,
-    ) -> None:
-        super().__init__(probe.every or max(1, steps // 10))
-        self.probe, self.splits, self.tokenizer, self.journal = probe, splits, tokenizer, journal
-
-    def measure(self, trainer: pl.Trainer, module: Any) -> dict[str, float]:
-        """What the probe finds, by name."""
-        with trainer.precision_plugin.forward_context():
-            found = self.probe.measure(module.student, self.tokenizer, self.splits)
-        self.journal.write(trainer, {"probe": found})
-        return found

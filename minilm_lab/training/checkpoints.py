@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import pickle
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,25 +14,33 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from omegaconf import OmegaConf
 
 from minilm_lab.atomic import settle
 from minilm_lab.errors import LabError
 from minilm_lab.runs import stopping
+from minilm_lab.runs.differences import differing, told
 from minilm_lab.runs.files import write_atomically, write_json
-from minilm_lab.training.same_work import check_checkpoint
 
 log = logging.getLogger(__name__)
 KEPT = 2
+PARTS = frozenset(
+    {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "what"}
+)
+"""What is in a checkpoint of training."""
 _CHUNK = 1 << 22
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, renames; so a checkpoint is whole or not there."""
+    """Writes beside the target, flushes to the disk, renames; so a checkpoint is whole or not there.
 
-    def __init__(self, metrics: Path | None = None) -> None:
-        """metrics: metrics.jsonl of the run. Its lines so far belong to a checkpoint: they are flushed with it."""
+    A checkpoint says what work it belongs to: training never goes on from that of another run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the run. The lines of its metrics.jsonl so far belong to a checkpoint: they are flushed with it."""
         super().__init__()
-        self.metrics = metrics
+        self.metrics, self.config = folder / "metrics.jsonl", folder / "config.yaml"
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -41,8 +51,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
-                torch.save(checkpoint, stream)
-            files = [temporary] if self.metrics is None else [temporary, self.metrics]
+                torch.save({**checkpoint, "what": _what(self.config)}, stream)
+            files = [file for file in (temporary, self.metrics) if file.is_file()]
             settle(files)
             sums = "".join(f"{checksum(file)} {file.stat().st_size}\n" for file in files)
             write_atomically(_sum(target), sums.encode())
@@ -60,15 +70,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = lambda storage, _: storage, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint of this run; LabError if it is none, or of other work. No code in it is ever run."""
+        delete = f"Delete the folder {Path(path).parent} to start from step 0"
         try:
-            found = super().load_checkpoint(path, map_location, weights_only=True)
+            checkpoint = super().load_checkpoint(path, map_location, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             raise LabError(
                 f"{path} is no checkpoint of the lab, although its checksum is right (it may hold code, which was not "
-                f"run). Delete the folder {Path(path).parent} to start from step 0"
+                f"run). {delete}"
             ) from error
-        check_checkpoint(found, Path(path), Path(path).parents[1] / "config.yaml")
-        return found
+        if not isinstance(checkpoint, Mapping) or not checkpoint.keys() >= PARTS:
+            raise LabError(f"{path} is no checkpoint of the lab, although its checksum is right. {delete}")
+        before, now = checkpoint["what"], _what(self.config)
+        if before != now:
+            changed = told(differing(json.loads(before), json.loads(now)))
+            raise LabError(
+                f"{path} was made by other work than this run's: {changed}. {delete}, or put the setting back"
+            )
+        return dict(checkpoint)
+
+
+def _what(config: Path) -> str:
+    """The what-config of the run, as JSON; "{}" where there is none."""
+    what = OmegaConf.to_container(OmegaConf.load(config).what) if config.is_file() else {}
+    return json.dumps(what, sort_keys=True)
 
 
 def _reason(error: BaseException) -> str:
@@ -114,7 +138,7 @@ def newest_whole(folder: Path, metrics: Path | None = None) -> Path | None:
 def _wrong(path: Path, metrics: Path | None) -> str | None:
     """Why a checkpoint cannot be used, or None."""
     try:
-        # A line each for the checkpoint and the metrics: checksum and size. (0.1.0 wrote the first checksum alone.)
+        # A line each for the checkpoint and the metrics: checksum and size.
         sums = [line.split() for line in _sum(path).read_text(errors="replace").splitlines()]
         if not sums or checksum(path) != sums[0][0]:
             return "is corrupt (its content does not match its checksum)"

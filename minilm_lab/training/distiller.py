@@ -1,18 +1,39 @@
-"""The LightningModule that holds the student and the frozen teacher."""
+"""The LightningModule that holds the student and the frozen teacher, and a distillation's work."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from contextlib import nullcontext
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from minilm_lab.data.masking import masking_for
+from minilm_lab.errors import LabError
+from minilm_lab.evaluation.result import Result
+from minilm_lab.models.assistant import AssistantTeacher
+from minilm_lab.models.parameters import count_parameters
+from minilm_lab.models.saving import model_card, save_model
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Seen
 from minilm_lab.objectives.base import Loss, Views
+from minilm_lab.runs.folder import RunFolder
+from minilm_lab.training.devices import precision_of, use_fastest_attention, uses_gpu
+from minilm_lab.training.distillation import Distillation
+from minilm_lab.training.evaluating import Evaluating
+from minilm_lab.training.fit import Training
+from minilm_lab.training.job import Product, journal_of, train
 from minilm_lab.training.optimizer import Optimised
-from minilm_lab.training.settings import Optim
+from minilm_lab.training.pair import load_pair
+from minilm_lab.training.settings import Impl, Optim
+from minilm_lab.training.stream import open_stream
+
+TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+"""impl.teacher_precision -> the type of the teacher's weights; None: as the student computes."""
 
 
 class Distiller(Optimised):
@@ -63,8 +84,8 @@ class Distiller(Optimised):
         teacher, _ = self._hidden
         teacher.to(self.device)
 
-    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return {"loss": the sum, "loss_qq": …} for a batch of data.batches (see Batch)."""
+    def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The loss's terms, {"loss_qq": …}, for a batch of data.batches (see Batch)."""
         ids, mask, masked = batch["input_ids"], batch["mask"], batch["masked"]
         _, student = self._run
         views = Views(
@@ -74,8 +95,8 @@ class Distiller(Optimised):
             labels=batch["labels"],
             backend=self.backend,
         )
-        terms = self.loss(views)
-        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+        terms: dict[str, Tensor] = self.loss(views)
+        return terms
 
     @torch.no_grad()
     def _teach(self, ids: Tensor, mask: Tensor | None, masked: Tensor | None) -> Seen:
@@ -84,10 +105,6 @@ class Distiller(Optimised):
         with own:
             seen: Seen = teacher(ids, mask, masked)
         return seen
-
-    def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Tensor]:
-        """One micro-batch."""
-        return self.losses(batch)
 
     def _unreached(self) -> list[str]:
         """Names of the student's parameters that the loss has no gradient for; they stay as initialised.
@@ -108,3 +125,110 @@ class Distiller(Optimised):
         names = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
         self.zero_grad()
         return names
+
+
+def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
+    """Distil (or, without an objective, initialise) and save the student; returns its part of the record."""
+    how, scale, cache = job.how, job.scale, job.how.cache
+    journal = journal_of(folder, how)
+    tokenizer = job.teacher.tokenizer(cache)
+    teacher, student = load_pair(
+        job.teacher, job.student, job.loss.reads, tokenizer, job.head, job.seed, cache
+    )
+    model = student.model
+    what: Any = OmegaConf.to_container(OmegaConf.load(folder.path / "config.yaml").what)
+    facts = _facts(job, model)
+
+    def save(untrained: list[str]) -> None:
+        card = model_card(folder.name, what, facts, untrained, masked_lm=job.loss.reads[0].logits)
+        model.requires_grad_(True)
+        save_model(folder.path / "student", model, tokenizer, card)
+
+    if not job.objective.trains:
+        save([])
+        return {"names": job.names(), **_size(model)}
+
+    share, masking = job.loss.masked_share, None
+    if share:
+        masking = masking_for(tokenizer, job.seed, share, int(job.teacher.config(cache).vocab_size))
+    stream = open_stream(job.corpus, tokenizer, scale, job.seed, how, masking)
+    module = _module(job, student, teacher)
+    held_out = stream.held_out(journal)
+    callbacks = [held_out]
+    if job.probe.measures:
+        splits = job.probe.load(how.paths.hub, cache)
+        every = job.probe.every or max(1, scale.steps // 10)
+        probe = {"probe": lambda module: Result(job.probe.measure(module.student, tokenizer, splits))}
+        callbacks.append(Evaluating(journal, probe, every))
+
+    def complete() -> Product:
+        losses = held_out.first_and_last("held_out_loss")
+        facts["tokens seen"] = f"{journal.tokens:,}"
+        facts["held-out loss"] = "{first:.4f} before, {last:.4f} after".format(**losses)
+        save(module.untrained)
+        record = {
+            **_size(model),
+            "loss": journal.recent.get("loss"),
+            "held_out_loss": losses,
+            "steps": scale.steps,
+            "corpus": dataclasses.asdict(stream.blocks.index),
+            "untrained": module.untrained,
+            **({"probe": callbacks[1].first_and_last("probe")} if job.probe.measures else {}),
+        }
+        summary = {"held_out_loss": losses["last"], "tokens_seen": journal.tokens}
+        assistant = job.teacher.run if isinstance(job.teacher, AssistantTeacher) else None
+        return Product(record, summary, student=folder.path / "student", used=assistant)
+
+    training = Training(module, stream.batches, scale.steps, job.seed, callbacks)
+    return train(training, journal, folder, how, job.names(), complete)
+
+
+def _module(job: Distillation, student: Tapped, teacher: Tapped) -> Distiller:
+    impl: Impl = job.how.impl
+    accelerator = job.how.trainer.accelerator
+    precision = precision_of(impl, accelerator)
+    use_fastest_attention(student.model, not uses_gpu(accelerator), precision, job.scale.length)
+    if impl.checkpointing:
+        _checkpoint_activations(student.model)
+    return Distiller(
+        student,
+        teacher,
+        copy.deepcopy(job.loss),
+        job.optim,
+        job.scale.steps,
+        backend=impl.backend,
+        compile=impl.compile,
+        # Lightning cannot clip under fp16's loss scaling with a fused optimizer.
+        fused=precision != "16-mixed",
+        teacher_type=TYPES[impl.teacher_precision],
+    )
+
+
+def _checkpoint_activations(student: PreTrainedModel) -> None:
+    if not student.supports_gradient_checkpointing:
+        raise LabError(
+            f"impl.checkpointing=true: '{student.config.model_type}' models cannot recompute their activations"
+        )
+    student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _facts(job: Distillation, student: PreTrainedModel) -> dict[str, str]:
+    """What the model card says of the distillation."""
+    size = _size(student)
+    layer = job.teacher.distilled_layer(job.teacher.config(job.how.cache))
+    return {
+        "teacher": f"{job.teacher.name}, layer {layer}",
+        "student": f"{size['layers']} layers, hidden size {size['hidden_size']}, "
+        f"{student.config.num_attention_heads} heads, {size['parameters']['total'] / 1e6:.1f} M parameters",
+        "objective": job.loss.label(),
+        "corpus": job.corpus.name,
+        "initialisation": f"layers: {job.student.init.layers}, embeddings: {job.student.init.embeddings}",
+    }
+
+
+def _size(student: PreTrainedModel) -> dict[str, Any]:
+    return {
+        "parameters": count_parameters(student.base_model),
+        "layers": int(student.config.num_hidden_layers),
+        "hidden_size": int(student.config.hidden_size),
+    }

@@ -25,21 +25,16 @@ class Finetuner(Optimised):
         super().__init__(optim, steps, fused)
         self.model, self.head = model, head
 
-    def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Tensor]:
-        """One micro-batch."""
+    def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """{"loss": of the head}."""
         return {"loss": self.head.loss(self.model, batch)}
 
     @torch.no_grad()
-    def predict(self, batches: Iterable[Batch], size: int) -> list[np.ndarray]:
-        """What the head reads for each of `size` rows, in the order of the data; batches carry `index`."""
-        self.model.eval()
-        out: list[np.ndarray | None] = [None] * size
+    def predict(self, batches: Iterable[Batch]) -> dict[int, np.ndarray]:
+        """What the head reads for each row of the batches, by its number in the data (`index` of a batch)."""
+        outputs: dict[int, np.ndarray] = {}
         for batch in batches:
             rows = batch["index"].tolist()
             moved = {k: v.to(self.device) for k, v in batch.items() if k != "index"}
-            for row, read in zip(rows, self.head.read(self.model, moved), strict=True):
-                out[row] = read
-        self.model.train()
-        found = [read for read in out if read is not None]
-        assert len(found) == size, "every row is in a batch"
-        return found
+            outputs |= zip(rows, self.head.read(self.model, moved), strict=True)
+        return outputs

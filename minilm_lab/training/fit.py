@@ -1,4 +1,4 @@
-"""One training loop for distillation and fine-tuning: resumable, journalled, checkpointed."""
+"""The one training loop: resumable, journalled, checkpointed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from pytorch_lightning.strategies import StrategyRegistry
 
 from minilm_lab.children import load_for_parent
-from minilm_lab.errors import LabError, nearest
-from minilm_lab.relations.api import available_backends
 from minilm_lab.runs import metrics, stopping
 from minilm_lab.runs.folder import seconds_before
 from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower
@@ -31,65 +29,11 @@ from minilm_lab.training.checkpoints import (
     newest_whole,
     step_of,
 )
+from minilm_lab.training.devices import precision_of
 from minilm_lab.training.guards import Guards
-from minilm_lab.training.same_work import SameWork
-from minilm_lab.training.settings import Impl, TrainerSettings
+from minilm_lab.training.settings import How, TrainerSettings
 
 log = logging.getLogger(__name__)
-
-
-def precision_of(impl: Impl, accelerator: str) -> str:
-    """Lightning's name for impl.precision; "auto" is bf16 where the hardware multiplies it natively."""
-    wanted = impl.precision
-    if wanted == "auto":
-        cuda = uses_gpu(accelerator)
-        native = torch.cuda.is_bf16_supported() if cuda else _cpu_multiplies_bf16()
-        wanted = "bf16" if native else "16" if cuda else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
-
-
-def uses_gpu(accelerator: str) -> bool:
-    """Whether trainer.accelerator means a GPU on this machine."""
-    return accelerator in ("auto", "gpu") and torch.cuda.is_available()
-
-
-def _cpu_multiplies_bf16() -> bool:
-    # AMX tiles: four and more times the float32 rate. Without them bf16 on a CPU is slower than float32.
-    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(check()) if check is not None else False
-
-
-def micro_batch(batch_size: int, trainer: TrainerSettings, setting: str) -> int:
-    """Samples a device sees at a time; LabError if the batch (of `setting`) cannot be shared out."""
-    shares = trainer.devices * trainer.accumulate
-    if batch_size % shares:
-        raise LabError(
-            f"{setting}={batch_size} cannot be shared out over trainer.devices={trainer.devices} x "
-            f"trainer.accumulate={trainer.accumulate}; make it a multiple of {shares}"
-        )
-    return batch_size // shares
-
-
-def check_device(impl: Impl, trainer: TrainerSettings) -> None:
-    """Refuse what this machine cannot do, before anything is loaded."""
-    gpus = torch.cuda.device_count()
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise LabError(f"trainer.accelerator={trainer.accelerator}: torch sees no GPU here; use auto or cpu")
-    on_gpu = uses_gpu(trainer.accelerator)
-    if on_gpu and trainer.devices > gpus:
-        raise LabError(f"trainer.devices={trainer.devices}: torch sees {gpus} GPUs here")
-    strategies = ("auto", *StrategyRegistry.available_strategies())
-    if trainer.strategy not in strategies:
-        raise LabError(
-            f"trainer.strategy={trainer.strategy} is unknown.{nearest(trainer.strategy, strategies)} "
-            f"There are: {', '.join(strategies)}"
-        )
-    for name in ("precision", "teacher_precision"):
-        if getattr(impl, name) == "16" and not on_gpu:
-            raise LabError(f"impl.{name}=16 needs a GPU (float16); use bf16 or 32")
-    if impl.backend == "triton" and not (on_gpu and "triton" in available_backends(torch.device("cuda"))):
-        where = "this GPU" if on_gpu else "a CPU"
-        raise LabError(f"impl.backend=triton does not run on {where}; use auto, blockwise or reference")
 
 
 class EndlessData(pl.LightningDataModule):
@@ -109,36 +53,36 @@ class EndlessData(pl.LightningDataModule):
         return loader
 
 
-def fit(
-    module: pl.LightningModule,
-    loader: Callable[[int, int, int], Any],
-    *,
-    steps: int,
-    seed: int,
-    title: str,
-    folder: Path,
-    impl: Impl,
-    settings: TrainerSettings,
-    loggers: Sequence[Any],
-    journal: Journal,
-    callbacks: Sequence[pl.Callback] = (),
-) -> None:
-    """Train `module` to `steps` optimizer steps, from the newest whole checkpoint of `folder` if there is one.
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what, and how long."""
 
-    loader: (first step, rank, world size) -> endless loader of micro-batches from that step on.
+    module: pl.LightningModule
+    batches: Callable[[int, int, int], Any]
+    """(first step, rank, world size) -> endless loader of micro-batches from that step on."""
+    steps: int
+    """Optimizer steps."""
+    seed: int
+    """Of what is drawn in a step, such as dropout."""
+    callbacks: Sequence[pl.Callback] = ()
+
+
+def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: Sequence[Any] = ()) -> None:
+    """Train to the last step, from the newest whole checkpoint of the run's folder if there is one.
+
     journal: writes `folder/metrics.jsonl`; what lies there beyond the checkpoint is dropped first.
     """
+    impl, settings, steps = how.impl, how.trainer, training.steps
     if impl.threads is not None:
         torch.set_num_threads(impl.threads)
     checkpoints = folder / "checkpoints"
-    journalled = folder / "metrics.jsonl"
-    resume = newest_whole(checkpoints, journalled)
+    resume = newest_whole(checkpoints, journal.path)
     if not is_follower():
         start = step_of(resume) if resume else -1
         discard_after(checkpoints, start)
-        metrics.rewind(journalled, start)
-    if resume and not is_follower():
-        log.info("resuming %s from step %d of %d", folder.name, step_of(resume), steps)
+        metrics.rewind(journal.path, start)
+        if resume:
+            log.info("resuming %s from step %d of %d", folder.name, start, steps)
     began, before = time.monotonic(), seconds_before(checkpoints) if resume else 0.0
     # A checkpoint must fall on a written line, where no sums are pending.
     every = -(-settings.checkpoint_every // settings.log_every) * settings.log_every
@@ -152,15 +96,14 @@ def fit(
         max_epochs=-1,
         logger=list(loggers),
         callbacks=[
-            RandomnessByStep(seed),
-            Guards(journal, loader, checkpoints, settings.log_every, seed),
+            RandomnessByStep(training.seed),
+            Guards(journal, training.batches, checkpoints, settings.log_every, training.seed),
             journal,
-            Progress(journal, title),
-            *callbacks,
-            SameWork(folder / "config.yaml"),
+            Progress(journal, folder.name),
+            *training.callbacks,
             Checkpoints(checkpoints, every, lambda: before + time.monotonic() - began, settings.log_every),
         ],
-        plugins=[AtomicCheckpointIO(journalled)],
+        plugins=[AtomicCheckpointIO(folder)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -168,13 +111,14 @@ def fit(
         use_distributed_sampler=False,
         default_root_dir=str(folder),
     )
+    data = EndlessData(training.batches)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", module="pytorch_lightning|lightning_fabric|torch.optim.lr_scheduler"
         )
         try:
             with _for_followers(folder, settings):
-                trainer.fit(module, datamodule=EndlessData(loader), ckpt_path=resume, weights_only=True)
+                trainer.fit(training.module, datamodule=data, ckpt_path=resume, weights_only=True)
         except SystemExit as error:
             # Lightning ends the process after Ctrl-C or SIGTERM; the record and the exit code are ours.
             asked = isinstance(error.__context__, stopping.Terminated)

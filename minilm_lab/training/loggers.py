@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
-
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from typing import TYPE_CHECKING, Any, Optional
 
 from minilm_lab.errors import LabError
 from minilm_lab.runs.facets import flatten
-from minilm_lab.training import wandb_run
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+
+SWEEP = "WANDB_SWEEP_ID"
+"""Set by `wandb agent` for the processes it starts."""
 
 
 @dataclass
@@ -30,6 +36,8 @@ class Csv:
 
     def build(self, folder: Path, about: Mapping[str, Any]) -> list[Logger]:
         """One CSV file with a column a metric."""
+        from pytorch_lightning.loggers import CSVLogger
+
         return [CSVLogger(save_dir=folder, name="csv", version="")]
 
 
@@ -46,6 +54,10 @@ class TensorBoard:
 
     def build(self, folder: Path, about: Mapping[str, Any]) -> list[Logger]:
         """Event files with the metrics, and the settings for the tab of hyperparameters."""
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        from minilm_lab.training import wandb_run
+
         logger = TensorBoardLogger(save_dir=folder, name="tensorboard", version="", default_hp_metric=False)
         settings = flatten(wandb_run.settings_of(folder, about))
         logger.hparams.update({key: value for key, value in settings.items() if value is not None})
@@ -69,8 +81,10 @@ class Wandb:
         """One W&B run whose id is the run's identity, so that a resumed run stays one run.
 
         about: "identity", "command", "name", "experiment", and "names" of the parts and the "origin" of a
-        fine-tuned model, or "config" that has them; the what-config is read from the folder.
+        fine-tuned model; the what-config is read from the folder.
         """
+        from minilm_lab.training import wandb_run
+
         if wandb_run.is_aside(about["command"]):
             return []
         return [wandb_run.MirrorLogger(wandb_run.start(self, folder, about))]
@@ -92,6 +106,10 @@ def finish(
     used: identity of the run that made the student this run used: the dashboard shows the lineage.
     record: the command's own part of the record, from which tables are made without the run's folder.
     """
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    from minilm_lab.training import wandb_run
+
     for logger in loggers:
         if isinstance(logger, wandb_run.MirrorLogger):
             wandb_run.complete(logger, summary, made, used, record)
@@ -103,10 +121,18 @@ def finish(
 
 
 def answer_sweep(name: str, value: float) -> None:
-    """Tell a W&B sweep the number of a run that was answered from its record, and so has opened no W&B run."""
-    wandb_run.answer_sweep(name, value)
+    """Write the number of a run that was answered from its record, and so has opened no W&B run, into the run that a
+    W&B sweep has opened for this process; nothing outside a sweep."""
+    if os.environ.get(SWEEP):
+        import wandb
+
+        run = wandb.init()
+        run.summary[name] = value
+        run.finish()
 
 
 def close() -> None:
-    """End an open W&B run, if there is one; after an error it counts as failed."""
-    wandb_run.end()
+    """End an open W&B run, if there is one; as failed while an exception is on its way."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,14 +31,45 @@ def configure(module: nn.Module, optim: Optim, steps: int, fused: bool) -> dict[
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class Optimised(pl.LightningModule):
-    """A module trained by AdamW on the linear schedule, with its gradient clipped to a norm."""
+class Optimised(pl.LightningModule, ABC):
+    """A module trained by AdamW on the linear schedule, with its gradient clipped to a norm.
+
+    Its state is what is trained (and buffers): what is frozen is made again as it was, and is in no checkpoint.
+    """
 
     def __init__(self, optim: Optim, steps: int, fused: bool) -> None:
         super().__init__()
         self.optim, self.steps, self.fused = optim, steps, fused
         self.gradient_norm: Tensor | None = None
         """Of the present step, before clipping; on the device."""
+
+    @abstractmethod
+    def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Named, weighted scalars of one micro-batch, whose sum is minimised."""
+
+    def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """{"loss": the sum, and its terms by their names}."""
+        terms = self.terms(batch)
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Tensor]:
+        """One micro-batch."""
+        return self.losses(batch)
+
+    def state_dict(self, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Of what is trained, and the buffers."""
+        state, frozen = super().state_dict(**options), self._frozen()
+        return {name: tensor for name, tensor in state.items() if name not in frozen}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Restore it; what is frozen stays as it is."""
+        return super().load_state_dict({**self._frozen(), **state_dict}, strict, assign)
+
+    def _frozen(self) -> dict[str, Tensor]:
+        named = self.named_parameters(remove_duplicate=False)
+        return {name: parameter.data for name, parameter in named if not parameter.requires_grad}
 
     def configure_optimizers(self) -> Any:
         """AdamW and the linear schedule over `steps`."""

@@ -8,7 +8,6 @@ from typing import Any, Optional
 
 from minilm_lab.config import plain
 from minilm_lab.errors import LabError
-from minilm_lab.relations import BACKENDS
 
 PRECISIONS = ("auto", "32", "bf16", "16")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -143,6 +142,8 @@ class Impl:
     """Threads of torch on the CPU; null = all cores."""
 
     def __post_init__(self) -> None:
+        from minilm_lab.relations import BACKENDS  # it imports torch
+
         teachers = ("same", *PRECISIONS[1:])
         choices = (("backend", BACKENDS), ("precision", PRECISIONS), ("teacher_precision", teachers))
         for name, allowed in choices:
@@ -186,6 +187,17 @@ class TrainerSettings:
         _positive("trainer", self, *names)
         if self.accelerator not in ACCELERATORS:
             raise LabError(f"trainer.accelerator={self.accelerator}: allowed are {', '.join(ACCELERATORS)}")
+
+
+def micro_batch(batch_size: int, trainer: TrainerSettings, setting: str) -> int:
+    """Samples a device sees at a time; LabError if the batch (of `setting`) cannot be shared out."""
+    shares = trainer.devices * trainer.accumulate
+    if batch_size % shares:
+        raise LabError(
+            f"{setting}={batch_size} cannot be shared out over trainer.devices={trainer.devices} x "
+            f"trainer.accumulate={trainer.accumulate}; make it a multiple of {shares}"
+        )
+    return batch_size // shares
 
 
 @dataclass

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from minilm_lab.data import Blocks, build, held_out_batches, loader
 from minilm_lab.data.masking import Masking
-from minilm_lab.runs.folder import RunFolder
-from minilm_lab.training.callbacks import HeldOut, Journal
-from minilm_lab.training.fit import fit, micro_batch
-from minilm_lab.training.settings import How, Scale
+from minilm_lab.evaluation.result import Result
+from minilm_lab.training.callbacks import Journal
+from minilm_lab.training.evaluating import Evaluating, Evaluation
+from minilm_lab.training.settings import How, Scale, micro_batch
 
 
 @dataclass(frozen=True)
@@ -49,36 +48,26 @@ class Stream:
             masking=self.masking,
         )
 
-    def held_out(self) -> Iterator[Any]:
-        """The blocks that are never trained on, `trainer.held_out_blocks` at most."""
-        return held_out_batches(self.blocks, self.micro, self.how.trainer.held_out_blocks, self.masking)
+    def held_out(self, journal: Journal) -> Evaluating:
+        """Measures the mean loss of the blocks that are never trained on, `trainer.held_out_blocks` at most."""
+        settings = self.how.trainer
 
+        def part(module: Any, rank: int, world: int) -> tuple[float, int]:
+            total, count = 0.0, 0
+            batches = held_out_batches(self.blocks, self.micro, settings.held_out_blocks, self.masking)
+            for batch in islice(batches, rank, None, world):
+                moved = module.trainer.strategy.batch_to_device(batch, module.device)
+                size = len(batch["input_ids"])
+                total += float(module.losses(moved)["loss"]) * size
+                count += size
+            return total, count
 
-def train_on(
-    module: pl.LightningModule,
-    stream: Stream,
-    folder: RunFolder,
-    journal: Journal,
-    loggers: Sequence[Any],
-    callbacks: Sequence[pl.Callback] = (),
-) -> HeldOut:
-    """Train `module` on the stream to the steps of its scale, in the run's folder; returns the held-out losses."""
-    settings, steps = stream.how.trainer, stream.scale.steps
-    measure = HeldOut(journal, stream.held_out, settings.held_out_every or max(1, steps // 10))
-    fit(
-        module,
-        stream.batches,
-        steps=steps,
-        seed=stream.seed,
-        title=folder.name,
-        folder=folder.path,
-        impl=stream.how.impl,
-        settings=settings,
-        loggers=loggers,
-        journal=journal,
-        callbacks=[measure, *callbacks],
-    )
-    return measure
+        def whole(parts: list[tuple[float, int]]) -> Result:
+            total, count = (sum(numbers) for numbers in zip(*parts, strict=True))
+            return Result({"held_out_loss": total / max(count, 1)})
+
+        every = settings.held_out_every or max(1, self.scale.steps // 10)
+        return Evaluating(journal, {"held_out_loss": Evaluation(part, whole)}, every)
 
 
 def open_stream(

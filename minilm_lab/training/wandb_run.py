@@ -18,6 +18,7 @@ from minilm_lab import wandb_access
 from minilm_lab.runs.environment import describe
 from minilm_lab.runs.facets import facets, flatten
 from minilm_lab.runs.identity import slug
+from minilm_lab.training.loggers import SWEEP
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ DIRECTIONS = {
 RECORD = "record"
 _STEP = "trainer/global_step"
 _LONGEST_TAG = 64
-#: Set by `wandb agent` for the processes it starts.
-_SWEEP = "WANDB_SWEEP_ID"
 
 
 class MirrorLogger(WandbLogger):
@@ -73,17 +72,7 @@ def is_aside(command: str) -> bool:
 
     An agent's process has one W&B run, the sweep's own: what is made on the way is kept in its journal alone.
     """
-    return bool(os.environ.get(_SWEEP)) and command != sys.argv[0].rpartition(" ")[2]
-
-
-def answer_sweep(name: str, value: float) -> None:
-    """Write one number into the run that a W&B sweep has opened for this process; nothing outside a sweep."""
-    import wandb
-
-    if os.environ.get(_SWEEP):
-        run = wandb.init()
-        run.summary[name] = value
-        run.finish()
+    return bool(os.environ.get(SWEEP)) and command != sys.argv[0].rpartition(" ")[2]
 
 
 def start(wandb: Any, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,11 +231,3 @@ def _use(run: Any, name: str) -> None:
         run.use_artifact(f"{name}:latest")
     except (wandb.errors.CommError, ValueError) as error:
         log.warning("W&B does not have %s yet (%s): no lineage is shown", name, error)
-
-
-def end() -> None:
-    """End an open W&B run; as failed while an exception is on its way."""
-    import wandb
-
-    if wandb.run is not None:
-        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)

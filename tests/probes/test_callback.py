@@ -13,10 +13,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.config import build
-from minilm_lab.training.callbacks import Journal, Probing
-from minilm_lab.training.fit import fit
+from minilm_lab.evaluation.result import Result
+from minilm_lab.training.callbacks import Journal
+from minilm_lab.training.evaluating import Evaluating
+from minilm_lab.training.fit import Training, fit
 from minilm_lab.training.optimizer import Optimised
-from minilm_lab.training.settings import Optim
+from minilm_lab.training.settings import How, Optim
 
 
 class Student(Optimised):
@@ -26,7 +28,7 @@ class Student(Optimised):
         super().__init__(Optim(lr=1e-3), steps, False)
         self.student = model
 
-    def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Any]:
+    def terms(self, batch: dict[str, Any]) -> dict[str, Any]:
         states = self.student(input_ids=batch["input_ids"]).last_hidden_state
         return {"loss": (states * torch.randn(48)).mean()}
 
@@ -38,7 +40,7 @@ def probe(tiny_task: Path) -> Any:
     return build(compose_command("distill", [*words, "probe.task.length=32"]).probe, "probe")
 
 
-def train(folder: Path, model: Path, probe: Any, steps: int = 10, every: int | None = None) -> Any:
+def train(folder: Path, model: Path, probe: Any, steps: int = 10, every: int = 1) -> Any:
     """Journal, callbacks and weights of a training of `steps` steps."""
     folder.mkdir(exist_ok=True)
     cfg = compose_command("distill", ["trainer.log_every=1", "impl.precision=32", "trainer.accelerator=cpu"])
@@ -46,23 +48,17 @@ def train(folder: Path, model: Path, probe: Any, steps: int = 10, every: int | N
     journal = Journal(folder / "metrics.jsonl", 1)
     callbacks = []
     if probe is not None:
-        probe.every = every
         splits = probe.load(None, folder / "cache")
-        callbacks = [Probing(probe, splits, AutoTokenizer.from_pretrained(model), journal, steps)]
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        measure = {"probe": lambda module: Result(probe.measure(module.student, tokenizer, splits))}
+        callbacks = [Evaluating(journal, measure, every)]
     module = Student(AutoModel.from_pretrained(model, add_pooling_layer=False), steps)
-    fit(
-        module.train(),
-        lambda step, rank, world: DataLoader([batches[n % 5] for n in range(step, steps)], batch_size=None),
-        steps=steps,
-        seed=3,
-        title="x",
-        folder=folder,
-        impl=build(cfg.impl, "impl"),
-        settings=build(cfg.trainer, "trainer"),
-        loggers=[],
-        journal=journal,
-        callbacks=callbacks,
-    )
+    how = How(build(cfg.impl, "impl"), build(cfg.trainer, "trainer"), None, build(cfg.paths, "paths"), "")
+
+    def loader(step: int, rank: int, world: int) -> Any:
+        return DataLoader([batches[n % 5] for n in range(step, steps)], batch_size=None)
+
+    fit(Training(module.train(), loader, steps, 3, callbacks), folder, journal, how)
     assert module.student.training
     return lines(folder), callbacks, module.student.state_dict()
 
@@ -74,17 +70,15 @@ def test_training_does_not_notice(tmp_path: Path, tiny_teacher: Path, probe: Any
     assert all(torch.equal(alone[name], beside[name]) for name in alone)
     found = [line for line in probed if "probe" in line]
     assert [line["step"] for line in found] == list(range(11))
-    assert callbacks[0].first == found[0]["probe"] and callbacks[0].last == found[-1]["probe"]
+    ends = {"first": found[0]["probe"], "last": found[-1]["probe"]}
+    assert callbacks[0].first_and_last("probe") == ends
     assert all(set(line["probe"]) == {"classification_knn_accuracy"} for line in found)
 
 
 def test_when_it_measures(tmp_path: Path, tiny_teacher: Path, probe: Any) -> None:
     journal, callbacks, _ = train(tmp_path, tiny_teacher, probe, every=4)
     assert [line["step"] for line in journal if "probe" in line] == [0, 4, 8, 10]
-    state = callbacks[0].state_dict()
-    other = Probing(probe, callbacks[0].splits, callbacks[0].tokenizer, callbacks[0].journal, 400)
-    assert other.every == 4
-    other.load_state_dict(state)
-    assert (other.first, other.last, other.measured) == (callbacks[0].first, callbacks[0].last, 10)
-    probe.every = None
-    assert Probing(probe, callbacks[0].splits, callbacks[0].tokenizer, callbacks[0].journal, 400).every == 40
+    other = Evaluating(callbacks[0].journal, {"probe": callbacks[0].evaluations["probe"]}, 4)
+    assert other.state_key == callbacks[0].state_key
+    other.load_state_dict(callbacks[0].state_dict())
+    assert other.first_and_last("probe") == callbacks[0].first_and_last("probe")

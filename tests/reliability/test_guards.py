@@ -25,7 +25,7 @@ from minilm_lab.models.tapped import Tapped
 from minilm_lab.objectives.hidden_relation import HiddenRelationObjective
 from minilm_lab.objectives.relations import PAIRS, RelationObjective
 from minilm_lab.tasks.batching import batches_per_epoch, epoch_order
-from minilm_lab.training import distillation, finetuning
+from minilm_lab.training import distiller, finetuning
 from minilm_lab.training.checkpoints import newest_whole
 from minilm_lab.training.distiller import Distiller
 from minilm_lab.training.finetuner import Finetuner
@@ -57,7 +57,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> type[Spoilt]:
     Spoilt.spoil = lambda step, loss: loss
     Spoilt.gradients = lambda step, gradient: None
     Spoilt.seen = []
-    monkeypatch.setattr(distillation, "Distiller", Spoilt)
+    monkeypatch.setattr(distiller, "Distiller", Spoilt)
     return Spoilt
 
 

@@ -17,7 +17,7 @@ from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.distill import plan
 from minilm_lab.data import held_out_batches
 from minilm_lab.models.student import build_student
-from minilm_lab.training import distillation
+from minilm_lab.training import distiller
 from minilm_lab.training.distiller import Distiller
 from minilm_lab.training.optimizer import configure
 from minilm_lab.training.settings import Optim
@@ -57,7 +57,7 @@ def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(autouse=True)
 def watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distillation, "Distiller", Watched)
+    monkeypatch.setattr(distiller, "Distiller", Watched)
 
 
 def run(words: Sequence[str], *more: str) -> tuple[Any, Path, Watched]:
