@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 
 from minilm_lab.errors import LabError
 from minilm_lab.evaluation.result import Result
+from minilm_lab.models.encoder import evaluating
 from minilm_lab.training.callbacks import Journal
 
 
@@ -153,7 +152,7 @@ def _scores(results: Mapping[str, Result]) -> dict[str, Any]:
 def _evaluate(trainer: pl.Trainer, module: pl.LightningModule, evaluation: Evaluation) -> Result:
     part, failure = None, None
     try:
-        with reading(module), trainer.precision_plugin.forward_context():
+        with evaluating(module), trainer.precision_plugin.forward_context():
             part = evaluation.part(module, trainer.global_rank, trainer.world_size)
     except Exception as error:
         if trainer.world_size == 1:
@@ -170,16 +169,3 @@ def _evaluate(trainer: pl.Trainer, module: pl.LightningModule, evaluation: Evalu
             raise LabError("another process of this run stopped during an evaluation: see its message")
         parts = [part for part, _ in gathered]
     return evaluation.whole(parts)
-
-
-@contextmanager
-def reading(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards every part of the module is in the mode it was in."""
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in before.items():
-            part.training = mode
