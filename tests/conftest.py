@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,3 +115,29 @@ def tiny_tune(tiny_task: Path) -> list[str]:
         "tune.lr=1e-3",
         "scale.epochs=2",
     ]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_teacher: Path) -> Callable[..., Path]:
+    """Writes the folder of a run in `tmp_path/runs`; with `product`, the tiny teacher stands in for its model."""
+
+    def make(
+        slug: str,
+        identity: str,
+        *,
+        command: str = "distill",
+        product: str | None = "student",
+        state: str = "COMPLETED",
+        **record: Any,
+    ) -> Path:
+        folder = tmp_path / "runs" / command / f"{slug}-{identity}"
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text(json.dumps({"state": state}))
+        if state == "COMPLETED":
+            about = {"command": command, "identity": identity, "name": slug, **record}
+            (folder / "result.json").write_text(json.dumps(about))
+        if product is not None:
+            shutil.copytree(tiny_teacher, folder / product)
+        return folder
+
+    return make

@@ -12,9 +12,9 @@ from minilm_lab import config
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.card import Measured
 from minilm_lab.exporting.job import Export, prepare
-from minilm_lab.exporting.origin import find
 from minilm_lab.exporting.push import push
 from minilm_lab.exporting.request import Request
+from minilm_lab.models.resolve import resolve
 from minilm_lab.tasks.base import Task
 from minilm_lab.training.settings import Paths
 
@@ -28,8 +28,9 @@ def plan(cfg: DictConfig) -> Export:
     request = _request(cfg)
     if paths.hub is not None and not Path(paths.hub).expanduser().is_dir():
         raise LabError(f"paths.hub={paths.hub} is not a folder; it holds <owner>/<name>/… as on the hub")
-    origin = find(request.run, Path(paths.runs).expanduser(), "run")
-    return prepare(request, origin, task, paths.hub, Path(paths.cache).expanduser())
+    runs, cache = Path(paths.runs).expanduser(), Path(paths.cache).expanduser()
+    origin = resolve(request.run, runs=runs, cache=cache, key="run")
+    return prepare(request, origin, task, paths.hub, cache)
 
 
 def run(cfg: DictConfig) -> None:

@@ -17,8 +17,8 @@ from minilm_lab import config
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.facts import facts_of
 from minilm_lab.exporting.heads import state_of_head
-from minilm_lab.exporting.origin import Origin, find
 from minilm_lab.models import sources
+from minilm_lab.models.resolve import Model, resolve
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.training.settings import Paths
 
@@ -50,12 +50,18 @@ def run(cfg: DictConfig) -> None:
         print("\n".join(f"{name:<{column}}  {value}".rstrip() for name, value in lines))
 
 
-def _origin(cfg: DictConfig, paths: Paths) -> tuple[Origin, str]:
+def _origin(cfg: DictConfig, paths: Paths) -> tuple[Model, str]:
     if cfg.source is not None:
-        return find(str(cfg.source), Path(paths.runs).expanduser(), "source"), "source"
+        found = resolve(
+            str(cfg.source),
+            runs=Path(paths.runs).expanduser(),
+            cache=Path(paths.cache).expanduser(),
+            key="source",
+        )
+        return found, "source"
     teacher: Teacher = config.section(cfg, "teacher")
     where = teacher.locate(Path(paths.cache).expanduser())
-    return Origin(where, teacher.revision, teacher.name), "teacher"
+    return Model(where, teacher.revision, teacher.name), "teacher"
 
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

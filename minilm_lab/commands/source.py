@@ -13,8 +13,8 @@ from transformers import PretrainedConfig
 from minilm_lab import config
 from minilm_lab.commands import distill
 from minilm_lab.models import sources
+from minilm_lab.models.resolve import resolve
 from minilm_lab.models.teacher import Teacher
-from minilm_lab.paths import is_there
 from minilm_lab.runs.fingerprints import once
 from minilm_lab.runs.graph import Run
 from minilm_lab.training.settings import How
@@ -65,7 +65,7 @@ def source_of(cfg: DictConfig, how: How) -> Source:
     if source == "teacher":
         teacher: Teacher = config.section(cfg, "teacher")
         return once(("teacher", repr(teacher)), lambda: _teacher(teacher, how.cache))
-    return once(("source", str(source)), lambda: _elsewhere(str(source), how.cache))
+    return once(("source", str(source)), lambda: _elsewhere(str(source), how))
 
 
 def _settings_of(how: How) -> str:
@@ -83,13 +83,16 @@ def _teacher(teacher: Teacher, cache: Path) -> Source:
     return Source(where, teacher.revision, key, origin, names, f"{teacher.name}-teacher", teacher.name, model)
 
 
-def _elsewhere(source: str, cache: Path) -> Source:
-    folder = Path(source).expanduser()
-    if is_there(folder) or source.startswith((".", "/", "~")):
-        sources.check_folder(folder, "source")
-        where, key = str(folder), {"folder": sources.folder_checksum(folder, cache)}
-    else:
-        where, key = source, {"hub": source}
-    model = sources.load_config(where, None, "source")
-    origin = {"kind": "path", "run": None, "config": key}
-    return Source(where, None, key, origin, {"source": source}, Path(source).name, source, model)
+def _elsewhere(source: str, how: How) -> Source:
+    model = resolve(source, runs=how.runs, cache=how.cache, key="source")
+    names = (model.record or {}).get("names") or {"source": source}
+    return Source(
+        model.where,
+        model.revision,
+        model.identity,
+        model.origin,
+        names,
+        Path(model.title).name,
+        source,
+        sources.load_config(model.where, model.revision, "source"),
+    )

@@ -23,6 +23,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.exporting.facts import facts_of
 from minilm_lab.models import sources
 from minilm_lab.models.families import positions_of
+from minilm_lab.models.resolve import resolve
 from minilm_lab.models.speed import BATCH, LENGTH, ROUNDS, forward_seconds
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
@@ -159,7 +160,7 @@ def _subject(
     name: str, timing: Timing, teacher: Teacher, how: How
 ) -> tuple[dict[str, Any], Subject, dict[str, Any]]:
     """What identifies a model of `timing.models`, how it is loaded, and its facts; no weights are read."""
-    shape, folder = forward.shape_of(name), Path(name).expanduser()
+    shape = forward.shape_of(name)
     if shape is not None:
         own = teacher.config(how.cache)
         model = Student(name=name, layers=shape[0], hidden_size=shape[1]).config(own)
@@ -174,14 +175,11 @@ def _subject(
         key, model = {"teacher": teacher.identity(how.cache)}, teacher.config(how.cache)
         load, tokenizer = partial(teacher.body, how.cache), teacher.tokenizer(how.cache)
     else:
-        if folder.exists() or name.startswith((".", "/", "~")):
-            sources.check_folder(folder, "timing.models")
-            where, key = str(folder), {"folder": sources.folder_checksum(folder, how.cache)}
-        else:
-            where, key = name, {"hub": name}
-        model = sources.load_config(where, None, "timing.models")
-        load = partial(sources.load_body, where, None, "timing.models")
-        tokenizer = sources.load_tokenizer(where, None, "timing.models")
+        found = resolve(name, runs=how.runs, cache=how.cache, key="timing.models")
+        key, place = found.identity, (found.where, found.revision, "timing.models")
+        model = sources.load_config(*place)
+        load = partial(sources.load_body, *place)
+        tokenizer = sources.load_tokenizer(*place)
     if timing.length > positions_of(model):
         raise LabError(
             f"timing.length={timing.length} is beyond the {positions_of(model)} positions of {name}; give less"

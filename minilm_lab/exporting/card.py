@@ -12,10 +12,10 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from minilm_lab import __version__
 from minilm_lab.exporting.graph import OUTPUT
-from minilm_lab.exporting.origin import Origin
 from minilm_lab.exporting.quantised import Loss
 from minilm_lab.exporting.request import Request
 from minilm_lab.exporting.timing import BATCH, LENGTH, ROUNDS
+from minilm_lab.models.resolve import Model
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Measured:
 
 def export_card(
     request: Request,
-    origin: Origin,
+    origin: Model,
     facts: dict[str, Any],
     measured: Measured,
     longest: int,
@@ -58,7 +58,7 @@ def export_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _front(request: Request, origin: Origin, source: dict[str, Any]) -> dict[str, Any]:
+def _front(request: Request, origin: Model, source: dict[str, Any]) -> dict[str, Any]:
     sentences = "sentence_transformers" in request.to
     front: dict[str, Any] = {
         "license": source.get("license", "other"),
@@ -73,7 +73,7 @@ def _front(request: Request, origin: Origin, source: dict[str, Any]) -> dict[str
     return front
 
 
-def _own_card(origin: Origin) -> tuple[dict[str, Any], list[tuple[str, str]], list[str]]:
+def _own_card(origin: Model) -> tuple[dict[str, Any], list[tuple[str, str]], list[str]]:
     """Of the card that came with the model: front matter; if the lab wrote it, rows of its table and sections too."""
     file = None if origin.folder is None else origin.folder / "README.md"
     if file is None or not file.is_file():

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from minilm_lab import hub_access
 from minilm_lab.errors import LabError
-from minilm_lab.exporting.origin import Origin
+from minilm_lab.models.resolve import Model
 from minilm_lab.runs.files import read_json
 
 
-def tensor_files(origin: Origin) -> dict[str, str] | None:
+def tensor_files(origin: Model) -> dict[str, str] | None:
     """Name of each tensor of a checkpoint -> the safetensors file that holds it.
 
     None where that cannot be told without loading the weights: another format, or a hub that does not answer.
@@ -35,7 +35,7 @@ def tensor_files(origin: Origin) -> dict[str, str] | None:
         raise _unreadable(file, error) from error
 
 
-def _on_hub(origin: Origin) -> dict[str, str] | None:
+def _on_hub(origin: Model) -> dict[str, str] | None:
     if hub_access.offline() or not hub_access.answers(origin.where, "model"):
         return None
     try:

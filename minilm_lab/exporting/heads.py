@@ -8,11 +8,11 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.checkpoint import read_tensors, tensor_files
-from minilm_lab.exporting.origin import Origin
 from minilm_lab.models.mlm import has_head, load_masked_lm, new_masked_lm, with_body
+from minilm_lab.models.resolve import Model
 
 
-def state_of_head(origin: Origin, config: PretrainedConfig) -> str:
+def state_of_head(origin: Model, config: PretrainedConfig) -> str:
     """Return "present", "zero" (it predicts every token alike), "absent", or "unknown" (weights out of reach).
 
     Names of tensors are read and a few vectors, not the weights.
@@ -62,6 +62,6 @@ def _own_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if id(p) not in body}
 
 
-def trained_head(origin: Origin) -> PreTrainedModel:
+def trained_head(origin: Model) -> PreTrainedModel:
     """Load the model in float32 with the masked-LM head of its checkpoint; LabError if it has none."""
     return load_masked_lm(origin.where, origin.revision, "run")

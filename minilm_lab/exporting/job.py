@@ -18,12 +18,12 @@ from minilm_lab.exporting.checkpoint import tensor_files
 from minilm_lab.exporting.embedding import of_onnx, of_torch
 from minilm_lab.exporting.facts import facts_of
 from minilm_lab.exporting.folder import check_target
-from minilm_lab.exporting.origin import Origin
 from minilm_lab.exporting.push import check_login
 from minilm_lab.exporting.request import Request
 from minilm_lab.exporting.sentence_transformers import write_pooling
 from minilm_lab.models import sources
 from minilm_lab.models.mlm import has_head
+from minilm_lab.models.resolve import Model
 from minilm_lab.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Export:
     """A checked export; its weights are not loaded yet."""
 
     request: Request
-    origin: Origin
+    origin: Model
     config: PretrainedConfig
     facts: dict[str, Any]
     tokenizer: PreTrainedTokenizerBase
@@ -111,7 +111,7 @@ class Export:
         return Measured(tuple(names), difference, loss, seconds)
 
 
-def prepare(request: Request, origin: Origin, task: Task, hub: str | None, cache: Path) -> Export:
+def prepare(request: Request, origin: Model, task: Task, hub: str | None, cache: Path) -> Export:
     """Check everything that can be checked without the weights. LabError says what is wrong."""
     check_target(Path(request.out).expanduser(), request.overwrite, origin.folder)
     config = sources.load_config(origin.where, origin.revision, "run")

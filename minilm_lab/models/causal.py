@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from minilm_lab.errors import LabError
-from minilm_lab.models import sources
+from minilm_lab.models import folders, sources
 from minilm_lab.models.adapters import base_of, is_adapter, load_adapter
 from minilm_lab.models.next_token import Head
 
@@ -32,14 +32,18 @@ def load_causal(
         model, tokenizer = load_causal(
             base, base_revision, f"{what}: the model of the adapter {where}", **settings
         )
-        if any((Path(where) / name).is_file() for name in sources.TOKENIZERS):
+        if any((Path(where) / name).is_file() for name in folders.TOKENIZERS):
             tokenizer = sources.load_tokenizer(where, None, what)
         return load_adapter(model, where), tokenizer
     trust = {"trust_remote_code": True} if settings.get("trust_remote_code") else {}
     config = sources.load_config(where, revision, what, **trust)
     check_causal(config, what)
-    model, missing = sources.load_with_report(AutoModelForCausalLM, where, revision, what, **settings)
-    sources.check_complete(missing, model, where, what)
+    model, missing = sources.load_model(AutoModelForCausalLM, where, revision, what, **settings)
+    if missing:
+        raise LabError(
+            f"{what}: the weights of {where} have no language-model head ({', '.join(missing[:3])}); give the model "
+            "as it was trained, not its body alone"
+        )
     tokenizer = sources.load_tokenizer(where, revision, what, **trust)
     sources.check_tokenizer(tokenizer, model.config, where)
     return model, tokenizer

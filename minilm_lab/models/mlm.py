@@ -28,9 +28,7 @@ def load_masked_lm(
     trust = {"trust_remote_code": True} if settings.get("trust_remote_code") else {}
     config = sources.load_config(where, revision, what, **trust)
     check_family(config, what)
-    model, missing = sources.load_with_report(AutoModelForMaskedLM, where, revision, what, **settings)
-    body = f"{model.base_model_prefix}."
-    sources.check_complete([key for key in missing if key.startswith(body)], model, where, what)
+    model, missing = sources.load_model(AutoModelForMaskedLM, where, revision, what, **settings)
     if missing:
         raise LabError(
             f"{what}: {where} has no trained masked-LM head (its weights lack {', '.join(missing[:3])}"

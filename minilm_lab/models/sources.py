@@ -1,136 +1,159 @@
-"""Find a model: a folder, a model of the hub, or one that comes inside a package of the package registry."""
+"""Load configurations, tokenizers and weights from a folder or the hub; what does not fit is an error, not a warning."""
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
+import logging
 import pickle
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from typing import TYPE_CHECKING, Any
 
 from minilm_lab import hub_access
 from minilm_lab.errors import LabError, first_line
 from minilm_lab.paths import is_there
-from minilm_lab.runs.fingerprints import file_checksums
 
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "vocab.json")
-#: Files beside the weights that decide what a model computes from a text.
-DECIDING = {
-    "config.json",
-    "tokenizer_config.json",
-    "merges.txt",
-    *(n for n in TOKENIZERS if not n.endswith(".model")),
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+#: Buffers that old checkpoints hold and no model reads.
+_BUFFERS = re.compile(r"(.*\.)?(position_ids|token_type_ids|inv_freq|attn\.(masked_)?bias|rotary_emb\..*)")
+#: What wrappers put into the names of weights: DataParallel and Lightning before, compile, FSDP and checkpoints within.
+_WRAPPERS = {
+    r"^((module|model)\.)+": "",
+    r"(^|(?<=\.))_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.": "",
 }
 
 
-def check_folder(folder: Path, what: str) -> Path:
-    """Return `folder` if it holds a config, weights and a tokenizer; LabError naming what is missing."""
-    if not (is_there(folder) and folder.is_dir()):
-        raise LabError(f"{what}: {folder} is not a folder; give a folder that save_pretrained wrote")
-    for needed, names in (
-        ("config.json", ("config.json",)),
-        ("weights", WEIGHTS),
-        ("a tokenizer", TOKENIZERS),
-    ):
-        if not any((folder / name).is_file() for name in names):
-            raise LabError(
-                f"{what}: {folder} has no {needed} (none of {', '.join(names)}). "
-                "Save it there with save_pretrained, model and tokenizer both"
-            )
-    return folder
-
-
-def folder_checksum(folder: Path, cache: Path) -> str:
-    """Checksum (blake2b) of a model folder's config, weights and tokenizer: what a student could learn from.
-
-    cache: folder that remembers the files' checksums (``paths.cache``).
-    """
-    files = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file() and (file.suffix in {".safetensors", ".bin", ".model"} or file.name in DECIDING)
-    ]
-    parts = [f"{file.name}:{sum_}" for file, sum_ in zip(files, file_checksums(files, cache), strict=True)]
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-
-
 def load_config(where: str, revision: str | None, what: str, **settings: Any) -> PretrainedConfig:
-    """Read a model's configuration from a folder or the hub."""
-    return _load(AutoConfig, where, revision, what, **settings)
+    """Read a model's configuration from a folder or the hub.
+
+    LabError if it cannot be read, or asks for positions that the installed library no longer computes.
+    """
+    from transformers import AutoConfig
+
+    config: PretrainedConfig = _load(AutoConfig, where, revision, what, **settings)
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions not in ("absolute", "rotary"):
+        raise LabError(
+            f"{what}: config.json of {where} has position_embedding_type={positions}, which this version of "
+            "transformers passes over: it would compute another model. Give a model with absolute positions"
+        )
+    return config
 
 
 def load_tokenizer(where: str, revision: str | None, what: str, **settings: Any) -> PreTrainedTokenizerBase:
-    """Load a model's fast tokenizer from a folder or the hub."""
-    return _load(AutoTokenizer, where, revision, what, **settings)
+    """Load a model's fast tokenizer from a folder or the hub.
+
+    LabError if it cannot be read, needs a package that is not there, or holds nothing but special tokens.
+    """
+    from transformers import AutoTokenizer
+
+    _check_packages(Path(where), what)
+    tokenizer: PreTrainedTokenizerBase = _load(AutoTokenizer, where, revision, what, **settings)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # the library makes one of nothing
+        raise LabError(f"{what}: the tokenizer of {where} has no words; save it there with save_pretrained")
+    return tokenizer
 
 
 def load_body(where: str, revision: str | None, what: str, **settings: Any) -> PreTrainedModel:
-    """Load a model without a task head, in float32; `settings` go to from_pretrained.
+    """Load a model without a task head, in float32; `settings` go to from_pretrained. LabError as `load_model`."""
+    from transformers import AutoModel
 
-    LabError if the weights cannot be read, or lack a parameter (other than the pooler's, which many
-    checkpoints are saved without): the library would draw it at random and only warn.
-    """
-    model, missing = load_with_report(AutoModel, where, revision, what, **settings)
-    check_complete([name for name in missing if not name.startswith("pooler.")], model, where, what)
-    return model
+    return load_model(AutoModel, where, revision, what, **settings)[0]
 
 
-def load_with_report(
+def load_model(
     loader: Any, where: str, revision: str | None, what: str, **settings: Any
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a model in float32; also name the parameters that its weights lack, which were drawn at random."""
-    model, found = _load(
-        loader, where, revision, what, dtype=torch.float32, output_loading_info=True, **settings
+    """Load a model in float32; also name the parameters of its head that its weights lack, which were drawn at random.
+
+    loader: AutoModel or one of its kind with a head; `settings` go to from_pretrained.
+
+    LabError if the weights cannot be read, lack a parameter of the body, or hold one that the body has no place for:
+    the library would only warn. Poolers may be missing: many checkpoints are saved without.
+    """
+    import torch
+
+    # Sizes that differ: a new head takes the place of one of other classes; anything else is refused below.
+    reports = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    settings = {"dtype": torch.float32, **settings, **reports}
+    model, found = _load(loader, where, revision, what, **settings)
+    lacks = _of_body(found["missing_keys"], model)
+    if lacks:  # perhaps only under other names
+        wrapped, again = _load(loader, where, revision, what, **settings, key_mapping=_WRAPPERS)
+        if not _of_body(again["missing_keys"], wrapped):
+            log.info("%s was saved inside a wrapper (module., _orig_mod., model.); its weights fit", where)
+            model, found, lacks = wrapped, again, []
+    kind = f"of a '{model.config.model_type}' model"
+    _refuse(lacks, f"{what}: the weights of {where} lack", kind)
+    unused = _of_body(found["unexpected_keys"], model)
+    if "num_hidden_layers" in settings:  # the upper layers were not asked for
+        depth = int(settings["num_hidden_layers"])
+        unused = [n for n in unused if not any(int(i) >= depth for i in re.findall(r"(?<=\.)\d+(?=\.)", n))]
+    _refuse(
+        unused,
+        f"{what}: the weights of {where} hold",
+        f"without a place in the '{model.config.model_type}' model of its config.json",
     )
-    return model, sorted(found["missing_keys"])
-
-
-def check_complete(missing: Sequence[str], model: PreTrainedModel, where: str, what: str) -> None:
-    """LabError if a parameter is `missing` in the weights that `model` was loaded from."""
-    if missing:
-        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise LabError(
-            f"{what}: the weights of {where} lack {len(missing)} parameters of a '{model.config.model_type}' "
-            f"model ({shown}); save config and weights together with save_pretrained"
-        )
+    sizes = {
+        name: f"{name}: {tuple(there)} for {tuple(asked)}" for name, there, asked in found["mismatched_keys"]
+    }
+    whole = model.base_model is model
+    inside = {name for name in sizes if whole or name.startswith(f"{model.base_model_prefix}.")}
+    _refuse(
+        [sizes[name] for name in sorted(inside)], f"{what}: the weights of {where} have other sizes in", kind
+    )
+    new = {*found["missing_keys"], *sizes} if not whole else set()
+    return model, sorted(name for name in new if not name.startswith(f"{model.base_model_prefix}."))
 
 
 def load_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
     """Load a model in float32 under a new head of `outputs` scores; the head is drawn at random."""
-    return _load(
-        AutoModelForSequenceClassification, where, revision, what, dtype=torch.float32, num_labels=outputs
-    )
+    from transformers import AutoModelForSequenceClassification
+
+    return load_model(AutoModelForSequenceClassification, where, revision, what, num_labels=outputs)[0]
 
 
 def load_token_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
     """Load a model in float32 under a new head of `outputs` scores a token; the head is drawn at random."""
-    return _load(
-        AutoModelForTokenClassification, where, revision, what, dtype=torch.float32, num_labels=outputs
-    )
+    from transformers import AutoModelForTokenClassification
+
+    return load_model(AutoModelForTokenClassification, where, revision, what, num_labels=outputs)[0]
 
 
 def load_question_answerer(where: str, revision: str | None, what: str) -> PreTrainedModel:
     """Load a model in float32 with start and end scores a token; a new head is drawn at random."""
-    return _load(AutoModelForQuestionAnswering, where, revision, what, dtype=torch.float32, num_labels=2)
+    from transformers import AutoModelForQuestionAnswering
+
+    return load_model(AutoModelForQuestionAnswering, where, revision, what, num_labels=2)[0]
+
+
+def _of_body(names: Iterable[str], model: PreTrainedModel) -> list[str]:
+    """Of these names of parameters those inside of the body, poolers apart."""
+    children = {name for name, _ in model.base_model.named_children()} - {"pooler"}
+    prefix = f"{model.base_model_prefix}."
+    inside = []
+    for name in sorted(names):
+        within = name.removeprefix(prefix)
+        if _BUFFERS.fullmatch(name) or within.startswith("pooler."):
+            continue
+        # What a head keeps beside the body may be called anything; what is under the prefix is the body's.
+        if within != name or (within.partition(".")[0] in children):
+            inside.append(name)
+    return inside
+
+
+def _refuse(names: list[str], about: str, which: str) -> None:
+    """LabError that tells the first of these parameters, where there are any."""
+    if names:
+        shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        raise LabError(
+            f"{about} {len(names)} parameters {which} ({shown}); save config and weights together with save_pretrained"
+        )
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, name: str) -> None:
@@ -170,3 +193,24 @@ def _load(loader: Any, where: str, revision: str | None, what: str, **settings: 
             "point to a folder: teacher=path teacher.path=<folder with model and tokenizer>, "
             "or use a teacher that comes as a package: teacher=all_minilm_l6"
         ) from error
+
+
+def _check_packages(folder: Path, what: str) -> None:
+    """LabError that names the package, where a tokenizer is there only in a form that needs one."""
+    if not folder.is_dir() or any(
+        (folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")
+    ):
+        return
+    pieces = sorted(file.name for file in folder.glob("*.model"))
+    if pieces and any(_absent(name) for name in ("sentencepiece", "google.protobuf")):
+        raise LabError(
+            f"{what}: {folder} has its tokenizer only in SentencePiece's form ({', '.join(pieces)}), which needs a "
+            "package: pip install 'minilm-lab[sentencepiece]', or save tokenizer.json there"
+        )
+
+
+def _absent(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:
+        return True

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 from minilm_lab.models.families import family_of, key_heads
+from minilm_lab.models.folders import folder_checksum, model_folder
 from minilm_lab.models.mlm import load_masked_lm
 from minilm_lab.registry import embedded_model
 
@@ -61,7 +62,7 @@ class Teacher:
         if self.package is not None:
             return str(embedded_model(self.package, cache))
         if self.path is not None:
-            return str(sources.check_folder(Path(self.path).expanduser(), "teacher.path"))
+            return str(model_folder(Path(self.path).expanduser(), "teacher.path"))
         assert self.hub is not None
         return self.hub
 
@@ -98,7 +99,7 @@ class Teacher:
     def identity(self, cache: Path) -> dict[str, Any]:
         """What of the teacher decides a result: its weights and the layer, not where they lie."""
         if self.path is not None:
-            source = {"folder": sources.folder_checksum(Path(self.locate(cache)), cache)}
+            source = {"folder": folder_checksum(Path(self.locate(cache)), cache)}
         elif self.package is not None:
             source = {"package": self.package}
         else:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from data.helpers import WORDS
@@ -15,32 +12,6 @@ from data.helpers import WORDS
 from minilm_lab.tasks.hub import HubTask
 
 MakeRun = Callable[..., Path]
-
-
-@pytest.fixture
-def make_run(tmp_path: Path, tiny_teacher: Path) -> MakeRun:
-    """Writes the folder of a run in `tmp_path/runs`; with `product`, the tiny teacher stands in for its model."""
-
-    def make(
-        slug: str,
-        identity: str,
-        *,
-        command: str = "distill",
-        product: str | None = "student",
-        state: str = "COMPLETED",
-        **record: Any,
-    ) -> Path:
-        folder = tmp_path / "runs" / command / f"{slug}-{identity}"
-        folder.mkdir(parents=True)
-        (folder / "status.json").write_text(json.dumps({"state": state}))
-        if state == "COMPLETED":
-            about = {"command": command, "identity": identity, "name": slug, **record}
-            (folder / "result.json").write_text(json.dumps(about))
-        if product is not None:
-            shutil.copytree(tiny_teacher, folder / product)
-        return folder
-
-    return make
 
 
 @pytest.fixture(scope="session")

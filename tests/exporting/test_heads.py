@@ -14,14 +14,14 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.heads import state_of_head, trained_head, zero_head
-from minilm_lab.exporting.origin import Origin
 from minilm_lab.models.mlm import has_head
+from minilm_lab.models.resolve import Model
 
 WITH_HEAD = [family for family in FAMILIES if has_head(config_of(family))]
 
 
 def state(folder: Path) -> str:
-    return state_of_head(Origin(str(folder), None, "x"), AutoConfig.from_pretrained(folder))
+    return state_of_head(Model(str(folder), None, "x"), AutoConfig.from_pretrained(folder))
 
 
 @pytest.mark.parametrize("family", WITH_HEAD)
@@ -125,7 +125,7 @@ def test_the_trained_head_comes_along(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     ids, mask = batch(model.base_model, "right")
     assert mask is not None
-    loaded = trained_head(Origin(str(tmp_path), None, "x")).eval()
+    loaded = trained_head(Model(str(tmp_path), None, "x")).eval()
     with torch.no_grad():
         torch.testing.assert_close(
             loaded(input_ids=ids, attention_mask=mask.long()).logits,

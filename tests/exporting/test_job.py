@@ -21,8 +21,8 @@ from transformers import (
 
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.job import Export, prepare
-from minilm_lab.exporting.origin import find
 from minilm_lab.exporting.request import Request
+from minilm_lab.models.resolve import resolve
 from minilm_lab.tasks.hub import HubTask
 
 from .conftest import MakeRun
@@ -34,7 +34,13 @@ def ready(similarity: HubTask, tmp_path: Path) -> Any:
 
     def make(source: Path | str, **settings: Any) -> Export:
         request = Request(run=str(source), out=str(tmp_path / "out"), **settings)
-        return prepare(request, find(str(source), tmp_path / "runs", "run"), similarity, None, tmp_path)
+        return prepare(
+            request,
+            resolve(str(source), runs=tmp_path / "runs", cache=tmp_path, key="run"),
+            similarity,
+            None,
+            tmp_path,
+        )
 
     return make
 

@@ -20,10 +20,10 @@ from minilm_lab.exporting import graph
 from minilm_lab.exporting.card import Measured
 from minilm_lab.exporting.embedding import of_onnx, of_torch
 from minilm_lab.exporting.job import prepare
-from minilm_lab.exporting.origin import Origin, find
 from minilm_lab.exporting.request import Request
 from minilm_lab.exporting.timing import forward_seconds
 from minilm_lab.models.families import positions_of
+from minilm_lab.models.resolve import Model, resolve
 
 from .conftest import task_on
 
@@ -38,7 +38,13 @@ def exported(
     """The tiny teacher in every form."""
     folder = tmp_path_factory.mktemp("exported")
     request = Request(run=str(tiny_teacher), out=str(folder / "out"), to=FORMS)
-    job = prepare(request, find(str(tiny_teacher), folder, "run"), task_on(pairs), None, folder)
+    job = prepare(
+        request,
+        resolve(str(tiny_teacher), runs=folder, cache=folder, key="run"),
+        task_on(pairs),
+        None,
+        folder,
+    )
     return folder / "out", job.write()
 
 
@@ -168,7 +174,7 @@ def test_after_a_wrong_file_nothing_is_left(
 
     monkeypatch.setattr(graph, "write_onnx", stale)
     request = Request(run=str(source), out=str(tmp_path / "out"), to=["hf", "onnx"])
-    job = prepare(request, Origin(str(source), None, "x"), task_on(pairs), None, tmp_path)
+    job = prepare(request, Model(str(source), None, "x"), task_on(pairs), None, tmp_path)
     with pytest.raises(LabError, match="nothing was written"):
         job.write()
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

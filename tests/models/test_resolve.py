@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from minilm_lab import registry
 from minilm_lab.errors import LabError
-from minilm_lab.exporting.origin import find
+from minilm_lab.models.resolve import Model, resolve
 
-from .conftest import MakeRun
+MakeRun = Callable[..., Path]
 
 IDENTITY = "0123456789"
+
+
+def find(source: str, runs: Path, key: str) -> Model:
+    return resolve(source, runs=runs, cache=runs.parent / "cache", key=key)
 
 
 @pytest.mark.parametrize("said", ["small-l3", IDENTITY, f"small-l3-{IDENTITY}", "path", "student"])
@@ -84,3 +91,47 @@ def test_a_run_whose_student_is_broken(make_run: MakeRun, tmp_path: Path) -> Non
     (run / "student" / "model.safetensors").unlink()
     with pytest.raises(LabError, match=r"run: \S+/student has no weights"):
         find("small-l3", tmp_path / "runs", "run")
+
+
+def test_what_decides_a_result_and_what_a_record_says_of_it(
+    tiny_teacher: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    config = {"objective": {"kind": "NoObjective"}}
+    run = make_run("small-l3", IDENTITY, config=config)
+    model = find(str(run / "student"), tmp_path / "runs", "source")
+    assert model.identity == {"run": IDENTITY}
+    assert model.origin == {"kind": "run", "run": IDENTITY, "config": config}
+    folder = find(str(tiny_teacher), tmp_path, "source")
+    assert set(folder.identity) == {"folder"}
+    assert folder.origin == {"kind": "path", "run": None, "config": folder.identity}
+    pinned = find("someone/something@v1.0", tmp_path, "source")
+    assert (pinned.where, pinned.revision) == ("someone/something", "v1.0")
+    assert pinned.identity == {"hub": "someone/something", "revision": "v1.0"}
+
+
+def test_an_embedded_model(tmp_path: Path, tiny_teacher: Path) -> None:
+    name = next(iter(registry.EMBEDDED_MODELS))
+    shutil.copytree(tiny_teacher, tmp_path / "cache" / "models" / name)  # as after its first use
+    model = find(name, tmp_path / "runs", "source")
+    assert model.folder == tmp_path / "cache" / "models" / name
+    assert (model.title, model.identity) == (name, {"package": name})
+    with pytest.raises(LabError, match=rf"Did you mean '{name}'\?"):
+        find(name[:-1], tmp_path / "runs", "source")
+
+
+def test_a_folder_of_a_hub_cache(tmp_path: Path, tiny_teacher: Path) -> None:
+    cached = tmp_path / "models--someone--tiny"
+    snapshot = Path(shutil.copytree(tiny_teacher, cached / "snapshots" / "abc"))
+    assert find(str(cached), tmp_path, "source").folder == snapshot
+    shutil.copytree(tiny_teacher, cached / "snapshots" / "def")
+    with pytest.raises(LabError, match=r"source: \S+ holds 2 versions \(abc, def\)"):
+        find(str(cached), tmp_path, "source")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("def")
+    assert find(str(cached), tmp_path, "source").folder == cached / "snapshots" / "def"
+
+
+def test_adapters_alone_are_no_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/base"}')
+    with pytest.raises(LabError, match=r"source: \S+ holds adapters alone .* \(someone/base\)"):
+        find(str(tmp_path), tmp_path, "source")
