@@ -30,6 +30,8 @@ _LATEX = str.maketrans(
         "±": r"$\pm$",
         "×": r"$\times$",
         "†": r"$^\dagger$",
+        "ᶜ": "$^c$",
+        "ᵃ": "$^a$",
         "·": r"$\cdot$",
         "−": "$-$",
         "→": r"$\rightarrow$",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from minilm_lab.reports import paired
 from minilm_lab.reports.table import SCORE, Column, Table
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def cell_parts(cell: Any, column: Column, usual_n: int) -> tuple[str, str, str]:
         spread = f"{spread} (n={cell.n})".strip()
     mark = UNVERIFIED if cell.paper_unverified else ""
     paper = "" if math.isnan(cell.paper) else f"[{number_text(cell.paper, column)}{mark}]"
-    return number_text(cell.mean, column) if cell.n else DASH, spread, paper
+    return number_text(cell.mean, column) + cell.marks if cell.n else DASH, spread, paper
 
 
 def cell_text(cell: Any, column: Column, usual_n: int) -> str:
@@ -63,6 +64,7 @@ def caption_sentences(table: Table) -> list[str]:
         caption.scale and f"Scale: {caption.scale}.",
         caption.data and f"Data: {'; '.join(caption.data)}.",
         *_papers(table),
+        _told_apart(table),
     ]
     if any(row.control for row in table.rows):
         sentences.append(f"Controls: {'; '.join(row.title for row in table.rows if row.control)}.")
@@ -104,6 +106,19 @@ def _seeds(table: Table) -> str:
         return "One fine-tuning seed, so no deviation is known."
     fewer = "" if least == most else "; fewer where n is given"
     return f"Mean ± sample standard deviation over {most} fine-tuning seeds{fewer}."
+
+
+def _told_apart(table: Table) -> str:
+    """Which rows the seeds tell apart, where there are enough of them to claim anything."""
+    found = table.differences
+    if table.headline is None or found.empty:
+        return ""
+    marks = [mark for mark in paired.NAMES if mark in set(found["mark"][found["differs"]])]
+    legend = "".join(f", {mark} = differs from {paired.NAMES[mark]}" for mark in marks)
+    titles = {row.key: row.title for row in table.rows}
+    words = paired.in_words(found[found["column"] == table.headline.key], titles)
+    words = f" {table.headline.title}: {words}." if words else ""
+    return f"Differences paired by seed, 95 % bootstrap intervals{legend}.{words}"
 
 
 def _papers(table: Table) -> list[str]:
