@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import logging
-import re
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from minilm_lab.benchmarks.backends import BACKENDS, Run, make
-from minilm_lab.errors import LabError, nearest
-from minilm_lab.exporting.embedding import complete
+from minilm_lab.benchmarks.subjects import Subject
+from minilm_lab.errors import LabError, first_line, nearest
 from minilm_lab.exporting.graph import input_names
-from minilm_lab.models.speed import in_turns
-from minilm_lab.tasks.base import Examples
-from minilm_lab.tasks.batching import collate
-from minilm_lab.tasks.features import featurize
+from minilm_lab.exporting.timing import in_turns
+from minilm_lab.models.encoder import Text
 
 log = logging.getLogger(__name__)
 
-_SHAPE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 #: Rounds that are not counted: a compiled model meets a new length, memory is found.
 WARM_UP = 2
 
@@ -77,23 +73,8 @@ class Timing:
         return (WARM_UP + self.batches) * self.batch_size
 
 
-def shape_of(model: str) -> tuple[int, int] | None:
-    """(layers, hidden size) of an entry of `Timing.models`, or None where it is no shape."""
-    found = _SHAPE.fullmatch(model)
-    return None if found is None else (int(found[1]), int(found[2]))
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model that is timed."""
-
-    load: Callable[[], PreTrainedModel]
-    """Its body in float32."""
-    tokenizer: PreTrainedTokenizerBase
-
-
 def measure(
-    subjects: Mapping[str, Subject], examples: Examples, timing: Timing, devices: Sequence[torch.device]
+    subjects: Mapping[str, Subject], texts: Sequence[Text], timing: Timing, devices: Sequence[torch.device]
 ) -> dict[str, Any]:
     """Time every subject in every backend and device over the same texts, all in turns.
 
@@ -110,7 +91,7 @@ def measure(
             if hasattr(body, "pooler"):
                 body.pooler = None  # a Transformer is timed, in all backends
             names = input_names(body, subject.tokenizer)
-            batches = batches_of(examples, subject.tokenizer, names, timing)
+            batches = batches_of(texts, subject.tokenizer, names, timing)
             tokens = tokens or sum(int(b["attention_mask"].sum()) for b in batches[WARM_UP:])
             for key, made in make(body, names, timing.backends, devices, Path(scratch) / str(number)):
                 log.info("%s: preparing %s", name, key)
@@ -119,29 +100,37 @@ def measure(
                     runs[name, key] = partial(_forward, run, batches)
         seconds = in_turns(runs, timing.batches, warm_up=WARM_UP, title="speed")
     first = next(iter(subjects))
-    told: dict[str, Any] = {"seconds": {}, "ratio": {}, "missing": missing, "tokens": tokens}
+    record: dict[str, Any] = {"seconds": {}, "ratio": {}, "missing": missing, "tokens": tokens}
     for name in subjects:
-        own = {key: taken for (model, key), taken in seconds.items() if model == name}
-        told["seconds"][name] = {key: _spread(taken) for key, taken in own.items()}
-        told["ratio"][name] = {
+        of_model = {key: taken for (model, key), taken in seconds.items() if model == name}
+        record["seconds"][name] = {key: _spread(taken) for key, taken in of_model.items()}
+        record["ratio"][name] = {
             key: _spread([theirs / ours for theirs, ours in zip(seconds[first, key], taken, strict=True)])
-            for key, taken in own.items()
+            for key, taken in of_model.items()
             if (first, key) in seconds
         }
-    return told
+    return record
 
 
 def batches_of(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], timing: Timing
+    texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, names: Sequence[str], timing: Timing
 ) -> list[dict[str, np.ndarray]]:
-    """The inputs of each batch, int64 (texts, tokens), in the order of the data."""
-    features = featurize(examples, tokenizer, length=timing.length)
-    rows = np.arange(len(features))
+    """The inputs of each batch, int64 (texts, tokens), in the order of the texts."""
+    pairs = [(text, None) if isinstance(text, str) else text for text in texts]
     batches = []
     for start in range(0, timing.texts, timing.batch_size):
-        batch = collate(features, rows[start : start + timing.batch_size])
-        inputs = complete({name: tensor.numpy() for name, tensor in batch.items()}, names)
-        batches.append({name: inputs[name] for name in names})
+        first, second = zip(*pairs[start : start + timing.batch_size], strict=True)
+        batch = tokenizer(
+            list(first),
+            None if None in second else list(second),
+            truncation="longest_first",
+            max_length=timing.length,
+            padding="longest",
+            return_tensors="np",
+        )
+        # A tokenizer that makes no token types means that all are 0.
+        nothing = np.zeros_like(batch["input_ids"])
+        batches.append({name: batch.get(name, nothing).astype(np.int64) for name in names})
     return batches
 
 
@@ -163,10 +152,8 @@ def _tried(
     except (
         Exception
     ) as error:  # compilers and exporters raise types of their own: a dash in the table, not an end
-        reason = (str(error).strip().splitlines() or [""])[0]
-        missing[key] = (
-            f"{name}: {type(error).__name__}: {reason}" if not isinstance(error, LabError) else reason
-        )
+        reason = first_line(error)
+        missing[key] = reason if isinstance(error, LabError) else f"{name}: {type(error).__name__}: {reason}"
         log.warning("%s is left out: %s", key, missing[key])
         return None
     return run
@@ -175,16 +162,3 @@ def _tried(
 def _spread(values: Sequence[float]) -> dict[str, float]:
     low, high = np.percentile(values, [10, 90])
     return {"median": statistics.median(values), "low": float(low), "high": float(high)}
-
-
-def sized(timing: Timing, examples: Examples) -> Examples:
-    """The first examples, as many as are timed; repeated from the start where there are too few."""
-    rows = [n % len(examples) for n in range(timing.texts)]
-    return replace(
-        examples,
-        texts=[examples.texts[n] for n in rows],
-        labels=[0] * len(rows),
-        ids=[str(n) for n in range(len(rows))],
-        gold=None,
-        groups=None,
-    )

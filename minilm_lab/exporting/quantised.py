@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from minilm_lab import hub_access
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.embedding import Forward, compare, cosine
+from minilm_lab.exporting.reachable import splits_within_reach
 from minilm_lab.exporting.sentences import SENTENCES
 from minilm_lab.tasks.base import Task
 
@@ -63,18 +63,13 @@ def check_task(task: Task) -> None:
 
 def load_probe(task: Task, hub: str | None, cache: Path) -> Probe:
     """The dev pairs of `task`; where its data is on a hub that does not answer, sentences of the lab's own."""
-    path = str(getattr(task, "path", ""))
-    try:
-        splits = task.load(hub, cache)
-    except LabError:
-        elsewhere = hub is not None or Path(path).exists() or path.startswith((".", "/", "~"))
-        if elsewhere or hub_access.answers(path, "dataset"):
-            raise
+    splits = splits_within_reach(task, hub, cache)
+    if splits is None:
         log.warning(
             "task=%s: %s is out of reach (no answer from the hub, paths.hub=null): int8 is compared with float on %d "
             "sentences, without a score",
             task.name,
-            path,
+            getattr(task, "path", "its data"),
             len(SENTENCES),
         )
         return Probe(list(SENTENCES), None, f"{len(SENTENCES)} sentences of minilm-lab")

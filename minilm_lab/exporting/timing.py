@@ -1,18 +1,43 @@
-"""Time the forward of several forms of one model, in turns, so that a busy machine slows all of them alike."""
+"""Time several forwards in turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from minilm_lab.exporting.embedding import Forward
-from minilm_lab.models.speed import in_turns
 
 BATCH, LENGTH, ROUNDS = 32, 64, 15
+
+_Key = TypeVar("_Key")
+
+
+def in_turns(
+    works: Mapping[_Key, Callable[[int], object]], rounds: int, *, warm_up: int = 1, title: str | None = None
+) -> dict[_Key, list[float]]:
+    """Do every one of `works` once a round; return the seconds of each in each round, so that rounds can be paired.
+
+    A work is called with the number of the round, counted on from the `warm_up` rounds, which are not timed. Who is
+    first alternates. title: of the progress bar; None shows none.
+    """
+    seconds: dict[_Key, list[float]] = {key: [] for key in works}
+    bar = tqdm(total=(warm_up + rounds) * len(works), desc=title, unit="forward", disable=title is None)
+    with bar:
+        for turn in range(warm_up + rounds):
+            for key in list(works) if turn % 2 == 0 else reversed(list(works)):
+                began = time.perf_counter()
+                works[key](turn)
+                if turn >= warm_up:
+                    seconds[key].append(time.perf_counter() - began)
+                bar.update()
+    return seconds
 
 
 def forward_seconds(forwards: Mapping[str, Forward], vocabulary: int, longest: int) -> dict[str, float]:

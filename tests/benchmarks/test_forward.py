@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, BertConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from minilm_lab import hub_access
 from minilm_lab.benchmarks import backends, forward, real_texts
-from minilm_lab.benchmarks.forward import Subject, Timing
+from minilm_lab.benchmarks.forward import Timing
+from minilm_lab.benchmarks.subjects import Subject, shape_of
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.facts import facts_of
 from minilm_lab.exporting.graph import input_names
-from minilm_lab.models.speed import in_turns
+from minilm_lab.exporting.timing import in_turns
 from minilm_lab.models.student import Student
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.hub import HubTask
 
 #: MiniLM (arXiv 2002.10957), table 4, as printed.
@@ -38,7 +38,7 @@ PAPER = {
 @pytest.mark.parametrize("shape", PAPER)
 def test_parameters_are_the_papers_to_the_printed_digit(shape: str) -> None:
     """Embeddings are the 30,522 rows of the matrix of words; with positions and types it would be 23.8 and 11.9."""
-    layers, hidden = forward.shape_of(shape) or (0, 0)
+    layers, hidden = shape_of(shape) or (0, 0)
     config = Student(name=shape, layers=layers, hidden_size=hidden).config(BertConfig())
     counts = facts_of(config)["parameters"]
     assert counts["word_embeddings"] == 30522 * hidden
@@ -84,7 +84,7 @@ def test_turns_are_paired_and_who_is_first_alternates() -> None:
 
 def test_seconds_are_those_of_each_work(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("minilm_lab.models.speed.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("minilm_lab.exporting.timing.time.perf_counter", lambda: clock[0])
 
     def work(cost: float) -> Callable[[int], None]:
         def run(turn: int) -> None:
@@ -104,10 +104,6 @@ TEXTS = [
 ]
 
 
-def examples(texts: Sequence[str] = TEXTS) -> Examples:
-    return Examples([(text, None) for text in texts], [0] * len(texts), [str(n) for n in range(len(texts))])
-
-
 def timing(**fields: Any) -> Timing:
     return Timing(
         **{"name": "t", "models": ["a", "b"], "batches": 2, "batch_size": 2, "length": 16, **fields}
@@ -117,12 +113,11 @@ def timing(**fields: Any) -> Timing:
 def test_batches_are_the_texts_in_their_order_padded_to_the_longest_of_each(tiny_teacher: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
     plan = timing(batches=1)  # and two that warm up: 6 texts, one of the 5 twice
-    sized = forward.sized(plan, examples())
-    assert [text for text, _ in sized.texts] == [*TEXTS, TEXTS[0]]
-    batches = forward.batches_of(sized, tokenizer, ["input_ids", "attention_mask", "token_type_ids"], plan)
+    texts = [*TEXTS, TEXTS[0]]
+    batches = forward.batches_of(texts, tokenizer, ["input_ids", "attention_mask", "token_type_ids"], plan)
     assert len(batches) == 3
     for number, batch in enumerate(batches):
-        pair = [text for text, _ in sized.texts[2 * number : 2 * number + 2]]
+        pair = texts[2 * number : 2 * number + 2]
         expected = tokenizer(pair, truncation=True, max_length=16, padding="longest", return_tensors="np")
         assert sorted(batch) == ["attention_mask", "input_ids", "token_type_ids"]
         for name in batch:
@@ -143,7 +138,7 @@ def test_every_backend_computes_what_eager_torch_does(
     tokenizer = AutoTokenizer.from_pretrained(tiny_teacher)
     names = input_names(body, tokenizer)
     plan = timing(batches=1)
-    batches = forward.batches_of(forward.sized(plan, examples()), tokenizer, names, plan)
+    batches = forward.batches_of([*TEXTS, TEXTS[0]], tokenizer, names, plan)
     made = dict(backends.make(body, names, ["torch", backend], [torch.device("cpu")], tmp_path))
     assert list(made) == ["torch_cpu", f"{backend}_cpu"]
     exact, other = (run() for run in made.values())
@@ -157,8 +152,8 @@ def test_every_backend_computes_what_eager_torch_does(
 
 
 def subjects(folder: Path, names: Sequence[str] = ("a", "b")) -> dict[str, Subject]:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return {name: Subject(lambda: AutoModel.from_pretrained(folder), tokenizer) for name in names}
+    config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    return {name: Subject({}, config, lambda: AutoModel.from_pretrained(folder), tokenizer) for name in names}
 
 
 def test_ratios_are_of_the_same_batch(tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +161,7 @@ def test_ratios_are_of_the_same_batch(tiny_teacher: Path, monkeypatch: pytest.Mo
     taken = {("a", "torch_cpu"): [4.0, 12.0, 4.4], ("b", "torch_cpu"): [1.0, 3.0, 1.0]}
     monkeypatch.setattr(forward, "in_turns", lambda runs, *_, **__: {key: taken[key] for key in runs})
     plan = timing(batches=3)
-    found = forward.measure(
-        subjects(tiny_teacher), forward.sized(plan, examples()), plan, [torch.device("cpu")]
-    )
+    found = forward.measure(subjects(tiny_teacher), 2 * TEXTS, plan, [torch.device("cpu")])
     assert found["seconds"]["a"]["torch_cpu"]["median"] == 4.4
     assert found["ratio"]["b"]["torch_cpu"]["median"] == statistics.median([4.0, 4.0, 4.4])
     assert found["ratio"]["b"]["torch_cpu"]["high"] == pytest.approx(4.32)
@@ -189,9 +182,7 @@ def test_a_backend_that_cannot_be_had_is_left_out_and_said(
 
     monkeypatch.setattr(torch, "compile", broken)
     plan = timing(backends=["torch", "compile", "onnx", "onnx_int8"])
-    found = forward.measure(
-        subjects(tiny_teacher), forward.sized(plan, examples()), plan, [torch.device("cpu")]
-    )
+    found = forward.measure(subjects(tiny_teacher), 2 * TEXTS, plan, [torch.device("cpu")])
     assert list(found["seconds"]["a"]) == list(found["ratio"]["b"]) == ["torch_cpu"]
     assert set(found["missing"]) == {"compile_cpu", "onnx_cpu", "onnx_int8_cpu"}
     assert found["missing"]["compile_cpu"].endswith("RuntimeError: no compiler")
@@ -230,8 +221,10 @@ def test_impossible_settings(fields: dict[str, Any], message: str) -> None:
 def test_texts_of_a_task(tiny_task: Path, tmp_path: Path) -> None:
     task = HubTask(name="own", path=str(tiny_task))
     found, note = real_texts.training_texts(task, 7, None, tmp_path)
-    whole = task.load(None, tmp_path).train
-    assert found.texts == whole.texts[:7] and note == "training set of own"
+    whole = list(task.load(None, tmp_path).train.texts)
+    assert found == whole[:7] and note == "training set of own"
+    many, _ = real_texts.training_texts(task, len(whole) + 3, None, tmp_path)
+    assert many == [*whole, *whole[:3]]
 
 
 def test_docstrings_where_no_data_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +232,7 @@ def test_docstrings_where_no_data_can_be_had(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(hub_access, "answers", lambda *_: False)
     monkeypatch.setattr(real_texts, "docstrings", lambda characters: (f"text {n}" for n in range(characters)))
     found, note = real_texts.training_texts(task, 5, None, tmp_path)
-    assert [text for text, _ in found.texts] == [f"text {n}" for n in range(5)]
+    assert [text for text, _ in found] == [f"text {n}" for n in range(5)]
     assert note == "docstrings of the installed packages, in place of the training set of qnli"
     with pytest.raises(LabError, match=r"paths\.hub"):
         real_texts.training_texts(task, 5, str(tmp_path), tmp_path)  # a hub without it is the user's mistake

@@ -10,9 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from minilm_lab.benchmarks import forward
+from minilm_lab.benchmarks.forward_table import build
 from minilm_lab.commands import speed
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.speed_table import build
 from minilm_lab.errors import LabError
 from minilm_lab.reports.renderers import to_markdown
 

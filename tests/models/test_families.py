@@ -17,7 +17,6 @@ from minilm_lab.models.families import (
     projection_widths,
 )
 from minilm_lab.models.parameters import count_parameters
-from minilm_lab.models.speed import forward_seconds
 
 from .helpers import FAMILIES, SHAPE, body_of, config_of, library
 
@@ -75,15 +74,6 @@ def test_every_parameter_but_the_poolers_is_counted_once(family: str) -> None:
         if isinstance(m, torch.nn.Embedding) and not n.startswith("encoder.")
     )
     assert rows <= found["embeddings"] <= rows + 2 * 24 + (24 * 17 if body.config.hidden_size > 16 else 0)
-
-
-def test_speed_of_models_with_few_positions() -> None:
-    bodies = {
-        "small": body_of("bert", num_hidden_layers=1),
-        "short": body_of("roberta", num_hidden_layers=1, max_position_embeddings=20),
-    }
-    seconds = forward_seconds(bodies, torch.device("cpu"))
-    assert set(seconds) == set(bodies) and all(0 < s < 5 for s in seconds.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

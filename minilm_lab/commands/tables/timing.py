@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minilm_lab.commands import speed
+from minilm_lab.benchmarks import rows
 from minilm_lab.commands.tables.planning import CellPlan
 from minilm_lab.reports.records import Record
-from minilm_lab.runs.folder import RunFolder
+from minilm_lab.runs.environment import hardware
+from minilm_lab.runs.folder import RunFolder, execute
+from minilm_lab.runs.identity import identity_of, slug
 from minilm_lab.training.settings import How
 
 
@@ -19,7 +21,32 @@ def measure(name: str, planned: Sequence[CellPlan]) -> None:
     if teacher is None or not all(needed.done for run in first.values() for needed in run.inputs):
         return
     what, folder = _timing(name, teacher, planned)
-    speed.measure(what, folder, {key: run.job.source for key, run in first.items()}, _how(planned))
+    how = _how(planned)
+    models = {key: run.job.source for key, run in first.items()}
+
+    def work(_: RunFolder) -> dict[str, Any]:
+        import torch
+
+        from minilm_lab.training.devices import uses_gpu
+        from minilm_lab.training.loggers import close, finish
+
+        if how.impl.threads is not None:
+            torch.set_num_threads(how.impl.threads)
+        device = torch.device("cuda" if uses_gpu(how.trainer.accelerator) else "cpu")
+        part = {"rows": what["rows"], **rows.time_rows(models, teacher, device)}
+        about = {
+            "identity": folder.identity,
+            "command": "speed",
+            "name": folder.name,
+            "experiment": how.experiment,
+        }
+        try:
+            finish(how.logger.build(folder.path, about), {}, record=part)
+        finally:
+            close()
+        return part
+
+    execute(folder, what, how.plain(), work)
 
 
 def recorded(name: str, planned: Sequence[CellPlan], found: Sequence[Record]) -> Record | None:
@@ -35,7 +62,14 @@ def recorded(name: str, planned: Sequence[CellPlan], found: Sequence[Record]) ->
 
 
 def _timing(name: str, teacher: str, planned: Sequence[CellPlan]) -> tuple[dict[str, Any], RunFolder]:
-    return speed.timing_of(name, teacher, _keys(planned), _how(planned).runs)
+    """What is timed on this hardware, and the folder of that run."""
+    what = {
+        "rows": _keys(planned),
+        "teacher": teacher,
+        "hardware": hardware(),
+        "shape": [rows.BATCH, rows.LENGTH],
+    }
+    return what, RunFolder(_how(planned).runs, "speed", slug(name), identity_of("speed", what))
 
 
 def _teacher(planned: Sequence[CellPlan]) -> str | None:

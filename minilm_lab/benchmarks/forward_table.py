@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minilm_lab.benchmarks.backends import BACKENDS
-from minilm_lab.benchmarks.forward import shape_of
+from minilm_lab.benchmarks.subjects import shape_of
 from minilm_lab.reports.table import MEASURE, Caption, Cell, Column, Row, Table
 
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
@@ -21,7 +21,7 @@ def build(record: Mapping[str, Any]) -> Table:
         f"{backend}_{device}"
         for device in _DEVICES
         for backend in timing["backends"]
-        if f"{backend}_{device}" in {*record["missing"], *(k for own in seconds.values() for k in own)}
+        if f"{backend}_{device}" in {*record["missing"], *(k for taken in seconds.values() for k in taken)}
     ]
     columns = [
         Column(
