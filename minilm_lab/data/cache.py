@@ -26,7 +26,7 @@ from minilm_lab.locks import locked
 logger = logging.getLogger(__name__)
 
 #: Goes up whenever the same settings would give other blocks.
-FORMAT = 1
+FORMAT = 2
 SHORTEST_LENGTH = 8
 #: What the system says when nothing more can be written: disk, quota, largest file.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -68,6 +68,7 @@ def build(
         "packing": corpus.packing.value,
         "tokenizer": tokenizer_key,
         "length": length,
+        "written_specials": corpus.written_specials,
         "format": FORMAT,
     }
     folder = Path(cache) / "corpora" / settings_checksum(settings)
@@ -139,7 +140,7 @@ def _write_blocks(
         bar = stack.enter_context(
             tqdm(desc=f"tokenising {corpus.name}", unit=" tokens", unit_scale=True, disable=not progress)
         )
-        for batch in tokenise(documents, tokenizer):
+        for batch in tokenise(documents, tokenizer, specials=corpus.written_specials):
             blocks, lengths = packing.add(batch)
             for name, array in zip(names, (blocks, lengths), strict=False):
                 content = array.tobytes()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -24,6 +25,9 @@ class Packing(StrEnum):
 @dataclass
 class Corpus(ABC):
     """Unlabelled text: the schema of a `corpus` configuration and the object that reads it."""
+
+    written_specials: ClassVar[bool] = False
+    """Whether special tokens that are written in its texts ("[MASK]") become those tokens."""
 
     name: str = MISSING
     """Short name for humans (progress bars, messages, run slugs); no part of what is computed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.corpus import Corpus
@@ -15,6 +16,10 @@ from minilm_lab.errors import LabError
 @dataclass
 class EmbeddedCorpus(Corpus):
     """Docstrings of the installed packages, then unlabelled review sentences; needs no model or data hub."""
+
+    written_specials: ClassVar[bool] = (
+        True  # docstrings of tokenizers; what was measured on them stays comparable
+    )
 
     name: str = "embedded"
 

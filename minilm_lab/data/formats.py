@@ -35,13 +35,14 @@ KINDS = {
     ".ndjson": "json",
     ".json": "json",
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".txt": "text",
     ".text": "text",
     ".md": "text",
     ".markdown": "text",
 }
 """Ending of a file, in lower case, before that of a compression -> what it holds."""
-TABLES = tuple(ending for ending, kind in KINDS.items() if kind != "text")
+TABLES = tuple(ending for ending, kind in KINDS.items() if kind not in ("text", "arrow"))
 """Endings of files that have columns."""
 
 

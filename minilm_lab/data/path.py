@@ -12,15 +12,16 @@ from omegaconf import MISSING
 
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.corpus import Corpus, Packing
-from minilm_lab.data.files import SUFFIXES, checked_checksums, file_documents
-from minilm_lab.data.huggingface import data_checksums, texts
+from minilm_lab.data.folders import card_of, data_files
+from minilm_lab.data.formats import KINDS, Reading
+from minilm_lab.data.reading import data_files_of, is_saved, place_of
+from minilm_lab.data.texts import documents, text_checksums
 from minilm_lab.errors import LabError
-from minilm_lab.paths import is_there
 
 
 @dataclass
 class PathCorpus(Corpus):
-    """Text files (UTF-8), JSON Lines, Parquet, a folder of those, or a data set in the hub's layout.
+    """Text files, CSV, TSV, JSON, Parquet, a folder of those, a data set in the hub's layout, or one that was saved.
 
     In a plain text file, blank lines separate documents if there are any; otherwise each line is a document.
     With ``packing=sentences`` each line is a document in any case.
@@ -29,10 +30,17 @@ class PathCorpus(Corpus):
     name: str = "path"
 
     path: str = MISSING
-    """File or folder. In a folder: every .txt, .text, .jsonl, .ndjson, .json and .parquet file, by name."""
+    """File or folder. In a folder: every .txt, .md, .csv, .tsv, .jsonl, .json and .parquet file, by name, compressed
+    (.gz, .bz2, .xz, .zst) or not; copies of a file that is there too are passed over, and said."""
 
     text: str = "text"
-    """Field of JSON objects or column of Parquet files that holds the text."""
+    """Field of JSON objects, or column of a table (CSV, TSV, Parquet), that holds the text."""
+
+    encoding: Optional[str] = None
+    """Encoding of text files, such as latin-1 or utf-16; null = UTF-8."""
+
+    quotes: bool = True
+    """Whether quotation marks around cells of CSV and TSV files belong to the file; false: they are text."""
 
     config: Optional[str] = None
     """Configuration of a folder in the hub's layout (README.md with `configs`); null if it has one only."""
@@ -46,61 +54,40 @@ class PathCorpus(Corpus):
     def __post_init__(self) -> None:
         if self.max_documents is not None and self.max_documents < 1:
             raise LabError(f"corpus.max_documents={self.max_documents}: use 1 or more, or null for all.")
+        self._reading()
 
     def documents(self, hub: str | None, cache: Path) -> Iterator[str]:
         return islice(self._all_documents(), self.max_documents)
 
     def fingerprint(self, hub: str | None, cache: Path) -> str:
-        folder = self._location()
-        content = (
-            data_checksums(folder, self.config, self.split, cache)
-            if self._in_hub_layout(folder)
-            else checked_checksums(self._files(folder), cache)
-        )
-        return settings_checksum([content, self.text, self.max_documents])
+        content = text_checksums(self._files(), cache, self._reading())
+        return settings_checksum([content, self.text, self.encoding, self.quotes, self.max_documents])
 
     def _all_documents(self) -> Iterator[str]:
-        location = self._location()
-        if self._in_hub_layout(location):
-            yield from texts(location, self.config, self.split, self.text)
-            return
-        for file in self._files(location):
-            yield from file_documents(file, self.text, lines=self.packing is Packing.sentences)
+        for file in self._files():
+            yield from documents(file, self.text, self._reading(), lines=self.packing is Packing.sentences)
 
-    def _location(self) -> Path:
-        location = Path(self.path).expanduser()
-        if not is_there(location):
+    def _reading(self) -> Reading:
+        return Reading(self.encoding, self.quotes, "corpus")
+
+    def _files(self) -> list[Path]:
+        location = place_of(self.path, None)
+        if location is None:
             raise LabError(
                 f"corpus.path={self.path} does not exist; give a text file or a folder of text files."
             )
-        return location
-
-    def _in_hub_layout(self, location: Path) -> bool:
-        readme = location / "README.md"
-        if self.config is not None:
-            if not readme.is_file():
-                raise LabError(
-                    f"corpus.config={self.config} needs a folder in the hub's layout, but corpus.path={self.path} "
-                    "has no README.md with `configs`; leave corpus.config out."
-                )
-            return True
-        if not readme.is_file():
-            return False
-        head = readme.read_text(encoding="utf-8", errors="replace")
-        return head.startswith("---") and "\nconfigs:" in head.split("\n---", 1)[0]
-
-    def _files(self, location: Path) -> list[Path]:
         if location.is_file():
             return [location]
-        found = [
-            file
-            for file in location.rglob("*")
-            if file.suffix.lower() in SUFFIXES
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(location).parts)
-        ]
+        if is_saved(location) or card_of(location).get("configs"):
+            return data_files_of(location, self.config, self.split, "corpus.")
+        if self.config is not None:
+            raise LabError(
+                f"corpus.config={self.config} needs a folder in the hub's layout, but corpus.path={self.path} "
+                "has no README.md with `configs`; leave corpus.config out."
+            )
+        found = data_files(location, {*KINDS.values()} - {"arrow"})
         if not found:
             raise LabError(
-                f"corpus.path={self.path} holds no text: looked for {', '.join(SUFFIXES)} files in it."
+                f"corpus.path={self.path} holds no text: looked for {', '.join(KINDS)} files in it."
             )
-        return sorted(found, key=lambda file: file.relative_to(location).as_posix())
+        return found

@@ -6,6 +6,7 @@ a file that was replaced is read again whatever its time stamp says.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -94,11 +95,11 @@ def open_data(
         if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", path):
             raise LabError(f"{key}path={path}: no such folder or file.")
         return _from_hub(path, config, hub, cache, key)
-    if place.is_dir() and ((place / "dataset_dict.json").is_file() or (place / "state.json").is_file()):
+    if is_saved(place):
         return _saved(place, key)
     features: Any = None
     if place.is_file():
-        if kind_of(place) in (None, "text"):
+        if kind_of(place) in (None, "text", "arrow"):
             raise LabError(
                 f"{key}path={path}: files of this kind cannot be read; they end in {', '.join(formats.TABLES)}, "
                 f"or that and {', '.join(formats.COMPRESSIONS)}."
@@ -138,6 +139,10 @@ def _files_of_folder(folder: Path, config: str | None, key: str) -> tuple[dict[s
 
 def data_files_of(folder: Path, config: str | None, split: str, key: str) -> list[Path]:
     """The files of one split of a folder, in the order in which they are read; LabError where it has no such split."""
+    if is_saved(folder):
+        place = folder / split if (folder / split).is_dir() else folder
+        state = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        return [place / part["filename"] for part in state["_data_files"]]
     files, _ = _files_of_folder(folder, config, key)
     if split not in files:
         raise LabError(f"{folder} has no split '{split}'; it has: {', '.join(files)}.{nearest(split, files)}")
@@ -240,14 +245,24 @@ def _unified(schemas: list[pyarrow.Schema], file: Path, where: str) -> pyarrow.S
         raise _mixed(file, error) from error
 
 
-def tables(file: Path, reading: Reading, schema: pyarrow.Schema | None = None) -> Iterator[pyarrow.Table]:
-    """Yield the rows of a file in tables of `schema`, or of what each part of it holds; LabError as `formats.rows`."""
+def tables(
+    file: Path, reading: Reading, schema: pyarrow.Schema | None = None, *, only: str | None = None
+) -> Iterator[pyarrow.Table]:
+    """Yield the rows of a file in tables of `schema`, or of what each part of it holds; LabError as `formats.rows`.
+
+    only: the column that is asked for; where it is there, others may be left out.
+    """
     import pyarrow
 
+    if kind_of(file) == "arrow":
+        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as stream:
+            yield from (pyarrow.Table.from_batches([batch]) for batch in stream)
+        return
     if kind_of(file) == "parquet":
         try:
             with _parquet(file) as opened:
-                for batch in opened.iter_batches(batch_size=10_000):
+                wanted = None if only not in opened.schema_arrow.names else [only]
+                for batch in opened.iter_batches(batch_size=10_000, columns=wanted):
                     yield pyarrow.Table.from_batches([batch])
         # A page that is damaged is an OSError, text that is no UTF-8 an error of decoding.
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -295,12 +310,13 @@ def _parquet(file: Path) -> Any:
     import pyarrow
     import pyarrow.parquet
 
+    with file.open("rb") as stream:
+        if stream.read(4) != b"PAR1":
+            raise LabError(f"{file} is no Parquet file, although its name says so.")
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
-        raise LabError(
-            f"{file} is no Parquet file, although its name says so ({first_line(error)})."
-        ) from error
+        raise LabError(f"{file} is a broken Parquet file: {first_line(error)}. Copy it again.") from error
 
 
 def _snapshot(folder: Path) -> Path:
@@ -310,6 +326,11 @@ def _snapshot(folder: Path) -> Path:
     if named is not None and named.is_dir():
         return named
     return max((folder / "snapshots").iterdir(), key=lambda state: state.stat().st_mtime, default=folder)
+
+
+def is_saved(place: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote this folder."""
+    return (place / "dataset_dict.json").is_file() or (place / "state.json").is_file()
 
 
 def _saved(folder: Path, key: str) -> Mapping[str, Dataset]:

@@ -29,9 +29,17 @@ class TokenBatch:
 
 
 def tokenise(
-    documents: Iterable[str], tokenizer: Any, *, piece: int = PIECE_CHARACTERS, batch: int = BATCH_CHARACTERS
+    documents: Iterable[str],
+    tokenizer: Any,
+    *,
+    piece: int = PIECE_CHARACTERS,
+    batch: int = BATCH_CHARACTERS,
+    specials: bool = False,
 ) -> Iterator[TokenBatch]:
-    """Tokenise `documents` with the threads of a fast tokenizer; `piece` and `batch` are in characters."""
+    """Tokenise `documents` with the threads of a fast tokenizer; `piece` and `batch` are in characters.
+
+    specials: whether "[MASK]" written in a text is the mask token; else it is text like any other.
+    """
     _stay_quiet_in_forks()
     texts: list[str] = []
     first: list[bool] = []
@@ -42,10 +50,10 @@ def tokenise(
             first.append(number == 0)
             characters += len(text)
             if characters >= batch:
-                yield TokenBatch(_token_ids(texts, tokenizer), first, characters)
+                yield TokenBatch(_token_ids(texts, tokenizer, specials), first, characters)
                 texts, first, characters = [], [], 0
     if texts:
-        yield TokenBatch(_token_ids(texts, tokenizer), first, characters)
+        yield TokenBatch(_token_ids(texts, tokenizer, specials), first, characters)
 
 
 def pieces(document: str, limit: int) -> Iterator[str]:
@@ -66,10 +74,11 @@ def pieces(document: str, limit: int) -> Iterator[str]:
     yield document[start:]
 
 
-def _token_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
+def _token_ids(texts: list[str], tokenizer: Any, specials: bool) -> list[list[int]]:
     encoded = tokenizer(
         texts,
         add_special_tokens=False,
+        split_special_tokens=not specials,
         truncation=False,
         padding=False,
         return_attention_mask=False,

@@ -116,7 +116,7 @@ class Slow(ListCorpus):
 def _build_slowly(cache: Path) -> None:
     # Batches of one document: blocks are on the disk long before the end.
     tokenise = cache_module.tokenise
-    cache_module.tokenise = lambda documents, tokenizer: tokenise(documents, tokenizer, batch=1)
+    cache_module.tokenise = lambda *texts, **how: tokenise(*texts, batch=1, **how)
     built(Slow(texts=many_texts(120)), wordpiece(), cache)
 
 

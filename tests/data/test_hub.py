@@ -75,7 +75,7 @@ def test_a_data_set_that_the_local_hub_lacks(hub: Path) -> None:
 
 
 def test_wrong_configuration_split_and_column(hub: Path) -> None:
-    with pytest.raises(LabError, match="'nope' not found"):
+    with pytest.raises(LabError, match="no such configuration; it has: default"):
         corpus(x=HubSource(path="owner/articles", config="nope")).fingerprint(str(hub), CACHE)
     with pytest.raises(LabError, match="no split 'test'; it has: train"):
         corpus(x=HubSource(path="owner/articles", split="test")).fingerprint(str(hub), CACHE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -96,7 +98,7 @@ def test_a_folder_in_the_hubs_layout(tmp_path: Path) -> None:
     assert read(tmp_path, config="en", split="test") == ["c"]
     assert read(tmp_path, config="de") == ["d"]
     assert len({fingerprint(tmp_path, config=c) for c in ("en", "de")}) == 2
-    with pytest.raises(LabError, match="'en', 'de'"):
+    with pytest.raises(LabError, match="it has: en, de"):
         fingerprint(tmp_path)
     with pytest.raises(LabError, match="no split 'dev'; it has: train, test"):
         fingerprint(tmp_path, config="en", split="dev")
@@ -117,7 +119,7 @@ def test_a_folder_in_the_hubs_layout(tmp_path: Path) -> None:
         ("a.parquet", "text", "no Parquet file"),
         ("a.parquet", b"PAR1 but broken", "broken Parquet file"),
         ("a.jsonl", '{"text": "a"}\n{"text": ', "line 2 is not JSON"),
-        ("a.json", '["a"]', "line 1 is JSON, but no object"),
+        ("a.json", '["a"]', "entry 1 is JSON, but no object"),
         ("a.jsonl", '{"txt": "a", "n": 1}', r"no text column 'text'; it has: txt, n\..*corpus\.text="),
         ("a.jsonl", '{"text": 5}', "holds int, not text"),
     ],
@@ -132,7 +134,7 @@ def test_bad_files_are_refused(name: str, content: str | bytes, message: str, tm
 def test_bad_paths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"corpus\.path=.*nowhere does not exist"):
         read(tmp_path / "nowhere")
-    with pytest.raises(LabError, match=r"holds no text: looked for \.txt"):
+    with pytest.raises(LabError, match=r"holds no text: looked for \.csv"):
         read(tmp_path)
     with pytest.raises(LabError, match=r"corpus\.config=en needs a folder in the hub's layout"):
         read(tmp_path, config="en")
@@ -161,3 +163,39 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
         fingerprint(tmp_path / "a.txt", text="body"),
     ]
     assert len({here, *changed}) == 4
+
+
+CASES = [("a.csv", "text,label\n\"well, one\",pos\ntwo,neg\n"), ("a.tsv", "id\ttext\n0\twell, one\n1\ttwo\n"),
+         ("a.json", '[{"text": "well, one"}, {"text": "two"}]'), ("a.TXT", "well, one\ntwo"), ("a.md", "well, one\ntwo")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content"), CASES)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_kind_of_file(name: str, content: str, compressed: bool, tmp_path: Path) -> None:
+    raw = content.encode()
+    file = write(tmp_path / f"{name}{'.gz' * compressed}", gzip.compress(raw) if compressed else raw)
+    assert read(file) == read(tmp_path) == ["well, one", "two"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_other_encodings(encoding: str, tmp_path: Path, caplog) -> None:
+    file = write(tmp_path / "a.txt", "été\n\nnaïve\nnoël".encode(encoding))
+    assert read(file, encoding=encoding) == ["été", "naïve\nnoël"]
+    with pytest.raises(LabError, match=r"(UTF-16|another encoding).*corpus\.encoding="):
+        read(file)
+
+
+def test_copies_and_files_of_other_kinds_are_said(tmp_path: Path, caplog) -> None:
+    for name in ("a.txt", "a (1).txt", "old/a.txt", "old/b.txt", ".ipynb_checkpoints/a.txt", "c.pdf"):
+        write(tmp_path / name, name)
+    assert read(tmp_path) == ["a.txt", "old/b.txt"]
+    assert "2 copies of files that are there too are passed over: a (1).txt, old/a.txt" in caplog.text
+    assert "1 files of other kinds are passed over: 1 .pdf" in caplog.text
+
+
+def test_what_datasets_saved(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list([{"text": "one"}, {"text": "two"}])
+    datasets.DatasetDict(train=rows, test=rows.select([1])).save_to_disk(tmp_path / "all")
+    rows.save_to_disk(tmp_path / "single")
+    assert read(tmp_path / "all") == read(tmp_path / "single") == ["one", "two"]
+    assert read(tmp_path / "all", split="test") == ["two"]

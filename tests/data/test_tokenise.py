@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,3 +80,14 @@ assert "TOKENIZERS_PARALLELISM" not in os.environ
     )
     assert done.returncode == 0, done.stderr
     assert "parallelism" not in done.stderr
+
+
+@pytest.mark.parametrize("make", [wordpiece, byte_bpe])
+def test_special_tokens_written_in_a_text_are_text(make) -> None:
+    tokenizer = make()
+    special = tokenizer.mask_token or tokenizer.eos_token
+    (batch,) = tokenise([f"the cat {special} sat", "the cat sat"], tokenizer)
+    assert not set(batch.ids[0]) & (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+    assert batch.ids[1] == tokenizer("the cat sat", add_special_tokens=False)["input_ids"]
+    (batch,) = tokenise([f"the cat {special} sat"], tokenizer, specials=True)
+    assert tokenizer.convert_tokens_to_ids(special) in batch.ids[0]

@@ -146,8 +146,8 @@ def _while_tokenising(number: int, then: Callable[[], None]) -> None:
 
     tokenise = cache.tokenise
 
-    def slowly(documents: Any, tokenizer: Any) -> Any:
-        for count, batch in enumerate(tokenise(documents, tokenizer, batch=1), start=1):
+    def slowly(*texts: Any, **how: Any) -> Any:
+        for count, batch in enumerate(tokenise(*texts, batch=1, **how), start=1):
             if count == number:
                 then()
             yield batch
