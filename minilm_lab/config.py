@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from omegaconf.resolvers import oc
 
 from minilm_lab.errors import LabError, first_line, nearest
+from minilm_lab.once import once
 from minilm_lab.secrecy import check_name
 
 _NO_DEFAULT = object()
@@ -91,7 +93,7 @@ def build(node: Any, key: str) -> Any:
     names = [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]
     if kind is not None and not any(f"{name}.".startswith(f"{kind}.") for name in names):
         raise LabError(f"{key}._target_={names[0]} is no {key}; choose a file of the group conf/{key}")
-    return from_values(schema, values, key)
+    return once((schema, key, json.dumps(values, default=repr)), lambda: from_values(schema, values, key))
 
 
 def section(cfg: DictConfig, key: str) -> Any:

@@ -17,7 +17,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.models import cost
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.saving import add_score
-from minilm_lab.runs.fingerprints import once
+from minilm_lab.once import once
 from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
 from minilm_lab.tasks.base import Examples, Splits, Task
@@ -48,7 +48,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
         raise LabError(
             f"task.length={task.length} is beyond the {limit} positions of {source.named}; give {limit} or less"
         )
-    splits, fingerprint = once(
+    splits, fingerprint, passes = once(
         ("task", repr(task), how.paths.hub), lambda: _read(task, how.paths.hub, how.cache)
     )
     shared = {
@@ -78,7 +78,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
                 slug(task.name, source.title, f"s{seed}"),
                 {**shared, "seed": seed},
                 job,
-                partial(_operations, source, job),
+                partial(_operations, source, passes, scale.epochs),
                 () if source.run is None else (source.run,),
                 None if source.run is None else partial(_note_score, source.where, job),
             )
@@ -86,18 +86,16 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
     return runs
 
 
-def _read(task: Task, hub: str | None, cache: Path) -> tuple[Splits, str]:
+def _read(task: Task, hub: str | None, cache: Path) -> tuple[Splits, str, list[tuple[int, float]]]:
+    """The task's data, its checksum, and of each split, train first: examples and tokens of one, on average."""
     splits = task.load(hub, cache)
-    return splits, splits.checksum()
+    parts = (splits.train, splits.dev, *splits.extra.values())
+    return splits, splits.checksum(), [(len(part), _tokens(part, task.length)) for part in parts]
 
 
-def _operations(source: Source, job: Finetuning) -> float:
-    splits = job.splits
-    passes = [
-        (splits.train, cost.TRAINING * job.epochs),
-        *((e, 1) for e in (splits.dev, *splits.extra.values())),
-    ]
-    return cost.of_texts(source.shape, [(len(e), times, _tokens(e, job.task.length)) for e, times in passes])
+def _operations(source: Source, passes: Sequence[tuple[int, float]], epochs: int) -> float:
+    times = [cost.TRAINING * epochs, *[1] * (len(passes) - 1)]
+    return cost.of_texts(source.shape, [(n, t, tokens) for t, (n, tokens) in zip(times, passes, strict=True)])
 
 
 def _tokens(examples: Examples, longest: int) -> float:

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from minilm_lab import config
 from minilm_lab.errors import LabError
 from minilm_lab.models.teacher import Teacher
-from minilm_lab.runs.fingerprints import once
+from minilm_lab.once import once
 from minilm_lab.secrecy import check_config
 from minilm_lab.training.devices import check_device
 from minilm_lab.training.settings import How, Scale

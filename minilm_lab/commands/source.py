@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from minilm_lab.commands import distill
 from minilm_lab.models import sources
 from minilm_lab.models.resolve import resolve
 from minilm_lab.models.teacher import Teacher
-from minilm_lab.runs.fingerprints import once
+from minilm_lab.once import once
 from minilm_lab.runs.graph import Run
 from minilm_lab.training.settings import How
 
@@ -46,7 +47,7 @@ class Source:
     run: Run | None = None
     """The distillation that makes it."""
 
-    @property
+    @cached_property
     def shape(self) -> PretrainedConfig:
         """The configuration of the model itself, also of a student that is not there yet."""
         return self.config if self.run is None else self.run.job.student.config(self.config)
@@ -56,12 +57,7 @@ def source_of(cfg: DictConfig, how: How) -> Source:
     """The model that `source` names, or the student of the distillation in `cfg`; LabError if there is none."""
     source = cfg.get("source")
     if source is None:
-        run = once(("distill", _settings_of(how)), lambda: distill.plan(cfg))
-        where, named = str(run.folder.path / "student"), run.job.teacher.name
-        origin = {"kind": "run", "run": run.identity, "config": run.what}
-        model = run.job.teacher.config(how.cache)
-        key = {"run": run.identity}
-        return Source(where, None, key, origin, run.job.names(), run.name, named, model, run)
+        return once(("student", _settings_of(how)), lambda: _student(distill.plan(cfg)))
     if source == "teacher":
         teacher: Teacher = config.section(cfg, "teacher")
         return once(("teacher", repr(teacher)), lambda: _teacher(teacher, how.cache))
@@ -73,6 +69,21 @@ def _settings_of(how: How) -> str:
     parts = {name: group for name, group in how.asked.items() if name not in OWN}
     scale = {name: value for name, value in parts["scale"].items() if name not in ("epochs", "seeds")}
     return json.dumps({**parts, "scale": scale}, sort_keys=True)
+
+
+def _student(run: Run) -> Source:
+    teacher: Teacher = run.job.teacher
+    return Source(
+        str(run.folder.path / "student"),
+        None,
+        {"run": run.identity},
+        {"kind": "run", "run": run.identity, "config": run.what},
+        run.job.names(),
+        run.name,
+        teacher.name,
+        teacher.config(run.job.how.cache),
+        run,
+    )
 
 
 def _teacher(teacher: Teacher, cache: Path) -> Source:

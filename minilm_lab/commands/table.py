@@ -15,6 +15,7 @@ from minilm_lab.commands.tables import cost, executing, rendering, timing
 from minilm_lab.commands.tables.planning import CellPlan, cell_runs, plan
 from minilm_lab.commands.tables.spec import known_tables, read_spec
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.once import read_once
 from minilm_lab.reports import from_wandb, records
 from minilm_lab.reports.records import Record
 from minilm_lab.reports.renderers import print_table
@@ -95,7 +96,9 @@ def _mirror(
 
 
 def _say_plan(planned: Sequence[CellPlan]) -> None:
-    runs = walk(cell_runs(planned))
-    for run in runs:
-        print(f"{'done' if run.done else 'to do':<6} {run.folder.path}")
-    print(cost.describe(runs))
+    with read_once():  # the names of the runs there are
+        runs = walk(cell_runs(planned))
+        records = {run.identity: run.folder.result() for run in runs}
+        for run in runs:
+            print(f"{'done' if records[run.identity] else 'to do':<6} {run.folder.path}")
+    print(cost.describe(runs, records))

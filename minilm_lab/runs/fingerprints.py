@@ -1,46 +1,21 @@
-"""What is read once: by a process while it plans, and of files for good, for as long as they are the same files."""
+"""Checksums of files, remembered for as long as they are the same files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from minilm_lab.runs.files import read_json, write_json
-
-T = TypeVar("T")
 
 SETTLED = 2.0
 """Seconds since its last change after which a file's time stamps tell it from the next change for sure."""
 _CHUNK = 1 << 22
-_read: dict[Hashable, Any] | None = None
-
-
-@contextmanager
-def read_once() -> Iterator[None]:
-    """While it is open, `once` remembers: what many runs have in common is read for the first of them alone."""
-    global _read
-    outer, _read = _read, {} if _read is None else _read
-    try:
-        yield
-    finally:
-        _read = outer
-
-
-def once(key: Hashable, read: Callable[[], T]) -> T:
-    """What `read` gives; inside of `read_once` the first answer for this key."""
-    if _read is None:
-        return read()
-    if key not in _read:
-        _read[key] = read()
-    found: T = _read[key]
-    return found
 
 
 def file_checksum(

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from minilm_lab import locks
 from minilm_lab.atomic import settle
 from minilm_lab.errors import LabError
+from minilm_lab.once import once
 from minilm_lab.runs import contents, stopping
 from minilm_lab.runs.files import read_json, sweep, write_atomically, write_json
 from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower, takes_part
@@ -34,6 +35,13 @@ log = logging.getLogger(__name__)
 def now() -> str:
     """The time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _names(place: Path) -> dict[str, str]:
+    """Identity -> name of the folder, of all runs of a command."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return {path.name.rpartition("-")[2]: path.name for path in sorted(place.iterdir(), reverse=True)}
+    return {}
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,10 @@ class RunFolder:
         """The folder. A run made under another name is found again by its identity."""
         place = self.runs / self.command
         try:
-            found = sorted(place.glob(f"*-{self.identity}"))
+            names = once(("names of runs", str(place)), lambda: _names(place))
         except OSError as error:
             raise LabError(f"paths.runs={self.runs} cannot be read ({error.strerror or error})") from error
-        return found[0] if found else place / f"{self.name}-{self.identity}"
+        return place / names.get(self.identity, f"{self.name}-{self.identity}")
 
     @property
     def metrics(self) -> Path:

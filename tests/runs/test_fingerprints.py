@@ -1,4 +1,4 @@
-"""Files are read once, for as long as nothing touched them; what is read while planning is read once."""
+"""Files are read once, for as long as nothing touched them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from minilm_lab.errors import LabError
 from minilm_lab.runs import fingerprints
-from minilm_lab.runs.fingerprints import file_checksum, file_checksums, once, read_once
+from minilm_lab.runs.fingerprints import file_checksum, file_checksums
 
 
 @pytest.fixture
@@ -109,19 +109,3 @@ def test_many_at_once(tmp_path: Path, cache: Path) -> None:
         thread.join()
     assert found == [[expected(file.name.encode()) for file in files]] * 4
     assert not list((cache / "fingerprints").glob(".*"))
-
-
-def test_once_remembers_inside_of_a_planning_alone() -> None:
-    reads: list[int] = []
-
-    def read() -> int:
-        reads.append(1)
-        return len(reads)
-
-    assert [once("a", read), once("a", read)] == [1, 2]
-    with read_once():
-        assert [once("a", read), once("a", read), once("b", read)] == [3, 3, 4]
-        with read_once():
-            assert once("a", read) == 3
-        assert once("b", read) == 4
-    assert once("a", read) == 5

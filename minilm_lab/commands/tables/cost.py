@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -15,28 +16,29 @@ UTILISATION = 0.5
 CARD = 0.4 * 312e12
 
 
-def describe(runs: Sequence[Run]) -> str:
-    """One or two lines: how much is to do, and how long it takes at the speed of what is done, or of this machine."""
-    done: list[Run] = []
-    todo: list[Run] = []
-    for run in runs:
-        (done if run.done else todo).append(run)
+def describe(runs: Sequence[Run], records: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """How much is to do, and how long it takes at the speed of what is done, or of this machine.
+
+    records: identity -> record, None of a run that is to do.
+    """
+    todo = [run for run in runs if records[run.identity] is None]
+    done = len(runs) - len(todo)
     ahead = sum(run.cost() for run in todo)
     if not todo:
-        return f"all {len(done)} runs are done"
-    speed, source = _speed(done)
+        return f"all {done} runs are done"
+    speed, source = _speed((run, records[run.identity] or {}) for run in runs)
     return (
-        f"{len(todo)} runs to do, {len(done)} done. About {_size(ahead)} (layers alone): "
+        f"{len(todo)} runs to do, {done} done. About {_size(ahead)} (layers alone): "
         f"{_time(ahead / speed)} {source}, {_time(ahead / CARD)} on an A100 at 40 %"
     )
 
 
-def _speed(done: Iterable[Run]) -> tuple[float, str]:
+def _speed(runs: Iterable[tuple[Run, Mapping[str, Any]]]) -> tuple[float, str]:
     """Operations a second, and where that comes from."""
     work = seconds = 0.0
     count = 0
-    for run in done:
-        took = (run.folder.result() or {}).get("wall_clock_s")
+    for run, record in runs:
+        took = record.get("wall_clock_s")
         if isinstance(took, (int, float)) and took > 0 and (operations := run.cost()) > 0:
             work, seconds, count = work + operations, seconds + took, count + 1
     if count:

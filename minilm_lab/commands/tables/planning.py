@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from minilm_lab.commands.composing import compose_command
+from minilm_lab.commands.tables.composition import Composer
 from minilm_lab.commands.tables.spec import ColumnSpec, RowSpec, TableSpec
 from minilm_lab.errors import LabError
-from minilm_lab.runs.fingerprints import read_once
+from minilm_lab.once import read_once
 from minilm_lab.runs.graph import Run, walk
 
 
@@ -44,16 +44,15 @@ def plan(spec: TableSpec, words: Sequence[str], seeds: int) -> list[CellPlan]:
     words: the overrides of every run (`TableSpec.words`); those of rows and columns come after them.
     """
     planned = []
+    composers = {command: Composer(command) for command in {column.command for column in spec.columns}}
     with read_once():
         for row, column in itertools.product(spec.rows, spec.columns):
             own = cell_words(words, row, column)
             choose = column.choose if spec.choose and column.choose is not None else spec.choose
             try:
                 settings = {
-                    setting: command_of(column.command).plan_seeds(
-                        compose_command(column.command, [*own, *setting]), range(seeds)
-                    )
-                    for setting in settings_of(choose)
+                    setting: command_of(column.command).plan_seeds(cfg, range(seeds))
+                    for setting, cfg in composers[column.command].variants(own, settings_of(choose))
                 }
             except LabError as error:
                 raise LabError(f"row {row.key}, column {column.key}: {error}") from error
