@@ -34,6 +34,8 @@ from minilm_lab.training.guards import Guards
 from minilm_lab.training.settings import How, TrainerSettings
 
 log = logging.getLogger(__name__)
+GROUP = (FOLLOWS, "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""What Lightning and the lab tell the processes of one run by."""
 
 
 class EndlessData(pl.LightningDataModule):
@@ -144,12 +146,18 @@ def _for_followers(folder: Path, settings: TrainerSettings) -> Iterator[None]:
     command = argv[0].split()[-1]
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else argv[1:]
     sys.argv = [str(module), command, *words]
+    before = {name: os.environ.get(name) for name in GROUP}
     os.environ[FOLLOWS] = folder.name.rpartition("-")[2]
     try:
         yield
     finally:
         sys.argv = argv
-        del os.environ[FOLLOWS]
+        # The next run of this process starts followers of its own: nothing of this group may be left.
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _quiet_trainer(**settings: Any) -> pl.Trainer:

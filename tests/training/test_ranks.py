@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,30 @@ def test_a_run_killed_on_two_processes_goes_on_on_one(tiny: list[str], lab: Lab,
     alone, resumed = only_run(one, "distill"), only_run(two, "distill")
     assert [line["step"] for line in lines(resumed)] == [line["step"] for line in lines(alone)]
     assert column(resumed, "loss") == pytest.approx(column(alone, "loss"), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_student_and_its_fine_tuning_on_two_processes(
+    tiny: list[str], tiny_tune: list[str], tiny_teacher: Path, tiny_task: Path, lab: Lab, tmp_path: Path
+) -> None:
+    """Two runs of one command; both processes predict the dev split, one measures the probe: as on one."""
+    teacher = shutil.copytree(tiny_teacher, tmp_path / "still")
+    config = json.loads((teacher / "config.json").read_text())
+    still = {name: 0.0 for name in config if name.endswith("dropout_prob")}
+    (teacher / "config.json").write_text(json.dumps(config | still))
+    probe = ["probe=knn", "task@probe.task=classification", f"probe.task.path={tiny_task}"]
+    probe += ["probe.k=3", "probe.length=32", "probe.task.length=32"]
+    words = [w for w in tiny if not w.startswith(("paths.runs", "teacher.path"))]
+    words += [f"teacher.path={teacher}", *probe, *tiny_tune]
+    records, outputs = [], []
+    for name, more in (("one", []), ("two", TWO)):
+        finished = lab.run("finetune", *words, *more, f"paths.runs={tmp_path / name}")
+        assert finished.code == 0, finished.err
+        tuned = only_run(tmp_path / name, "finetune")
+        records.append((record(only_run(tmp_path / name, "distill")), record(tuned)))
+        rows = [json.loads(line) for line in (tuned / "predictions.jsonl").read_text().splitlines()]
+        outputs.append([value for row in rows for value in row["outputs"]])
+    (student, tuning), (shared_student, shared_tuning) = records
+    assert shared_student["probe"]["first"] == student["probe"]["first"]
+    assert outputs[1] == pytest.approx(outputs[0], abs=2e-3)
+    assert shared_tuning["examples"] == tuning["examples"]
