@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -33,9 +34,9 @@ from transformers import (
 from minilm_lab import config
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.data.splits import Splits
 from minilm_lab.registry import embedded_model
 from minilm_lab.runs.environment import describe
-from minilm_lab.tasks.base import Examples, Splits
 
 BATCH, LENGTH, LR, WARMUP = 32, 128, 1e-4, 0.1
 
@@ -88,10 +89,9 @@ def lab(given: list[str]) -> tuple[float, float]:
 class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
     """Tokenised examples as the Trainer takes them."""
 
-    def __init__(self, examples: Examples, tokenizer: Any) -> None:
-        texts = [text for text, _ in examples.texts]
-        self.encoded = tokenizer(texts, truncation=True, max_length=LENGTH)
-        self.labels = examples.labels
+    def __init__(self, split: Dataset, tokenizer: Any) -> None:
+        self.encoded = tokenizer(split["text"][:], truncation=True, max_length=LENGTH)
+        self.labels = split["label"][:]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minilm_lab import config
 from minilm_lab.commands.composing import compose_command
+from minilm_lab.data.splits import references, texts
 from minilm_lab.tasks.generation import scores
 from minilm_lab.tasks.generation.task import GenerationTask
 
@@ -25,18 +26,18 @@ def main(overrides: list[str]) -> None:
     assert isinstance(task, GenerationTask)
     splits = task.load(cfg.paths.hub, Path(cfg.paths.cache))
     print(splits.data_note)
-    for name, examples in {"dev": splits.dev, **splits.extra}.items():
-        sources = [" ".join(part for part in texts if part) for texts in examples.texts]
-        lengths = [len(text.split()) for right in examples.references for text in right]
+    for name, split in splits.judged.items():
+        sources = [" ".join(part for part in parts if part) for parts in texts(split)]
+        lengths = [len(text.split()) for right in references(split) for text in right]
         count = round(sum(lengths) / len(lengths))
         leads = {
             "first sentence": [re.split(r"(?<=[.!?])\s+|\n+", text.strip())[0] for text in sources],
             f"first {count} words": [" ".join(text.split()[:count]) for text in sources],
         }
         for what, hypotheses in leads.items():
-            found = scores.score(task.metrics, hypotheses, examples.references)
+            found = scores.score(task.metrics, hypotheses, references(split))
             shown = ", ".join(f"{metric} {value:.2f}" for metric, value in found.items())
-            print(f"{name} ({len(examples)} examples), {what}: {shown}")
+            print(f"{name} ({len(split)} examples), {what}: {shown}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from minilm_lab.data.docstrings import docstrings
+from minilm_lab.data.splits import texts as texts_of
 from minilm_lab.exporting.reachable import splits_within_reach
 from minilm_lab.models.encoder import Text
 from minilm_lab.tasks.base import Task
@@ -33,6 +34,6 @@ def training_texts(task: Task, count: int, hub: str | None, cache: Path) -> tupl
         texts = [(text, None) for text in islice(docstrings(count * _CHARACTERS), count)]
         data = f"docstrings of the installed packages, in place of the training set of {task.name}"
     else:
-        texts = list(splits.train.texts[:count])
+        texts = list(islice(texts_of(splits.train), count))
         data = f"training set of {task.name}" + (f" ({splits.data_note})" if splits.data_note else "")
     return [texts[number % len(texts)] for number in range(count)], data

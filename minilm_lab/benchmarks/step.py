@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from minilm_lab.benchmarks.published import FullModel, materialised_loss
+from minilm_lab.models.attention import use_fastest_attention
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Needs, Projections
 from minilm_lab.relations import relation_kls
-from minilm_lab.training.devices import use_fastest_attention
 from minilm_lab.training.optimizer import configure
 from minilm_lab.training.settings import Optim
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from minilm_lab import config
 from minilm_lab.commands.parts import read_how, scale_of
 from minilm_lab.commands.source import Source, source_of
+from minilm_lab.data.splits import Splits, texts
 from minilm_lab.errors import LabError
 from minilm_lab.models import cost
 from minilm_lab.models.families import positions_of
@@ -20,10 +21,13 @@ from minilm_lab.models.saving import add_score
 from minilm_lab.once import once
 from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
-from minilm_lab.tasks.base import Examples, Splits, Task
+from minilm_lab.tasks.base import Task
 from minilm_lab.training.finetuning import Finetuning
 from minilm_lab.training.loggers import answer_sweep
 from minilm_lab.training.settings import Tune, micro_batch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SEED = "tune.seed"
 """What tells the seeds of a cell apart."""
@@ -89,7 +93,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
 def _read(task: Task, hub: str | None, cache: Path) -> tuple[Splits, str, list[tuple[int, float]]]:
     """The task's data, its checksum, and of each split, train first: examples and tokens of one, on average."""
     splits = task.load(hub, cache)
-    parts = (splits.train, splits.dev, *splits.extra.values())
+    parts = (splits.train, *splits.judged.values())
     return splits, splits.checksum(), [(len(part), _tokens(part, task.length)) for part in parts]
 
 
@@ -98,9 +102,11 @@ def _operations(source: Source, passes: Sequence[tuple[int, float]], epochs: int
     return cost.of_texts(source.shape, [(n, t, tokens) for t, (n, tokens) in zip(times, passes, strict=True)])
 
 
-def _tokens(examples: Examples, longest: int) -> float:
-    """Tokens of an example, on average, from its characters."""
-    some = examples.texts[:500]
+def _tokens(split: Dataset, longest: int) -> float:
+    """Tokens of an example, on average, from its characters; as many as may be where it is no text."""
+    if "text" not in split.column_names:
+        return longest
+    some = texts(split.select(range(min(500, len(split)))))
     lengths = [min(longest, (len(a) + len(b or "")) / cost.CHARACTERS + 3) for a, b in some]
     return sum(lengths) / max(1, len(lengths))
 

@@ -47,6 +47,10 @@ class Splits:
         """The splits that are predicted: "dev" and the names of `extra`."""
         return {"dev": self.dev, **self.extra}
 
+    def named(self, name: str) -> Dataset:
+        """The split "train", or one of `judged`."""
+        return self.train if name == "train" else self.judged[name]
+
     def checksum(self) -> str:
         """Hexadecimal checksum of what was loaded: texts, labels, references; not of where it came from."""
         digest = hashlib.blake2b(json.dumps([self.labels, list(self.extra)]).encode(), digest_size=16)
@@ -74,13 +78,13 @@ def content(split: Dataset) -> str:
 
 def texts(split: Dataset) -> Iterator[tuple[str, str | None]]:
     """(text, None) or (text, pair) of each row."""
-    second = split["pair"] if "pair" in split.column_names else [None] * len(split)
-    return zip(split["text"], second, strict=True)
+    second = split["pair"][:] if "pair" in split.column_names else [None] * len(split)
+    return zip(split["text"][:], second, strict=True)
 
 
 def references(split: Dataset) -> list[Any]:
     """What predictions are scored against, one a row."""
-    return list(split["gold" if "gold" in split.column_names else "label"])
+    return list(split["gold" if "gold" in split.column_names else "label"][:])
 
 
 def is_labelled(split: Dataset) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,6 +65,15 @@ class Evaluator(ABC):
     @abstractmethod
     def __call__(self, model: Any) -> Result:
         """Measure. The model and the random numbers are left as they were."""
+
+    def part(self, model: Any, rank: int, world: int) -> Any:
+        """What process `rank` of a run on `world` devices does of a call; here the first one does all of it."""
+        return None if rank else self(model)
+
+    def whole(self, parts: Sequence[Any]) -> Result:
+        """The result of the parts, in the order of the ranks."""
+        result: Result = parts[0]
+        return result
 
 
 @dataclass

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.batching import eval_batches
-from minilm_lab.tasks.features import featurize
+from minilm_lab.tasks.features import encode
 
 #: Inputs by name, int64 (batch, length) -> last hidden states, float32 (batch, length, hidden).
 Forward = Callable[[Mapping[str, np.ndarray]], np.ndarray]
@@ -76,10 +75,7 @@ def compare(
     second: Forward,
 ) -> Compared:
     """Embed `texts`, cut to `length` tokens, with both forwards."""
-    examples = Examples(
-        [(text, None) for text in texts], [0.0] * len(texts), [str(i) for i in range(len(texts))]
-    )
-    features = featurize(examples, tokenizer, length=length)
+    features = encode(tokenizer, texts, length=length)
     pooled: list[list[np.ndarray]] = [[], []]
     order: list[np.ndarray] = []
     largest = difference = size = 0.0

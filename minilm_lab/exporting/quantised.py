@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from minilm_lab.data.splits import references
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.embedding import Forward, compare, cosine
 from minilm_lab.exporting.reachable import splits_within_reach
@@ -74,9 +75,9 @@ def load_probe(task: Task, hub: str | None, cache: Path) -> Probe:
         )
         return Probe(list(SENTENCES), None, f"{len(SENTENCES)} sentences of minilm-lab")
     dev = splits.dev
-    texts = [first for first, _ in dev.texts] + [second or "" for _, second in dev.texts]
+    texts = [*dev["text"][:], *dev["pair"][:]]
     note = f" ({splits.data_note})" if splits.data_note else ""
-    return Probe(texts, [float(x) for x in dev.references], f"{task.name} dev, {len(dev):,} pairs{note}")
+    return Probe(texts, [float(x) for x in references(dev)], f"{task.name} dev, {len(dev):,} pairs{note}")
 
 
 def write_int8(source: Path, file: Path) -> None:

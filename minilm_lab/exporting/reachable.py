@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from minilm_lab import hub_access
+from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Splits, Task
+from minilm_lab.tasks.base import Task
 
 
 def splits_within_reach(task: Task, hub: str | None, cache: Path) -> Splits | None:

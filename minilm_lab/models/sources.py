@@ -111,27 +111,6 @@ def load_model(
     return model, sorted(name for name in new if not name.startswith(f"{model.base_model_prefix}."))
 
 
-def load_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
-    """Load a model in float32 under a new head of `outputs` scores; the head is drawn at random."""
-    from transformers import AutoModelForSequenceClassification
-
-    return load_model(AutoModelForSequenceClassification, where, revision, what, num_labels=outputs)[0]
-
-
-def load_token_classifier(where: str, revision: str | None, what: str, outputs: int) -> PreTrainedModel:
-    """Load a model in float32 under a new head of `outputs` scores a token; the head is drawn at random."""
-    from transformers import AutoModelForTokenClassification
-
-    return load_model(AutoModelForTokenClassification, where, revision, what, num_labels=outputs)[0]
-
-
-def load_question_answerer(where: str, revision: str | None, what: str) -> PreTrainedModel:
-    """Load a model in float32 with start and end scores a token; a new head is drawn at random."""
-    from transformers import AutoModelForQuestionAnswering
-
-    return load_model(AutoModelForQuestionAnswering, where, revision, what, num_labels=2)[0]
-
-
 def _of_body(names: Iterable[str], model: PreTrainedModel) -> list[str]:
     """Of these names of parameters those inside of the body, poolers apart."""
     children = {name for name, _ in model.base_model.named_children()} - {"pooler"}

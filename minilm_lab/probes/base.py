@@ -11,8 +11,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.config import from_values, locate
+from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Splits, Task
+from minilm_lab.tasks.base import Task
 
 
 @dataclass

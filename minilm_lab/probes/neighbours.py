@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from minilm_lab.data.splits import Splits, texts
 from minilm_lab.errors import LabError
 from minilm_lab.models.encoder import Encoder
 from minilm_lab.probes.base import TaskProbe
 from minilm_lab.tasks import holdout
-from minilm_lab.tasks.base import Examples, Splits
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass
@@ -49,15 +53,15 @@ class NeighboursProbe(TaskProbe):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Splits
     ) -> dict[str, float]:
         """{"<task>_knn_accuracy": …}."""
-        both = [*splits.train.texts, *splits.dev.texts]
+        both = [*texts(splits.train), *texts(splits.dev)]
         encoder = Encoder(model, tokenizer, length=self.length, batch_size=self.batch_size, layer=self.layer)
         rows = encoder(both).numpy()
         known, asked = rows[: len(splits.train)], rows[len(splits.train) :]
         voters = KNeighborsClassifier(self.k, metric="cosine", algorithm="brute")
-        guessed = voters.fit(known, splits.train.labels).predict(asked)
-        right = float(np.mean(guessed == np.asarray(splits.dev.labels)))
+        guessed = voters.fit(known, splits.train["label"][:]).predict(asked)
+        right = float(np.mean(guessed == np.asarray(splits.dev["label"][:])))
         return {f"{self._task.name}_knn_accuracy": 100.0 * right}
 
 
-def _first(examples: Examples, count: int) -> Examples:
+def _first(examples: Dataset, count: int) -> Dataset:
     return holdout.first(examples, min(count, len(examples)), "probe.train_examples")

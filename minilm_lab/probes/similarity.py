@@ -8,11 +8,11 @@ from pathlib import Path
 from scipy.stats import spearmanr
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from minilm_lab.data.splits import Splits, references, texts
 from minilm_lab.errors import LabError
 from minilm_lab.models.encoder import Encoder
 from minilm_lab.models.pooling import cosine
 from minilm_lab.probes.base import TaskProbe
-from minilm_lab.tasks.base import Splits
 
 
 @dataclass
@@ -29,7 +29,7 @@ class SimilarityProbe(TaskProbe):
     def load(self, hub: str | None, cache: Path) -> Splits:
         """The examples of the task; LabError when they are not pairs."""
         splits = super().load(hub, cache)
-        if any(second is None for _, second in splits.dev.texts):
+        if "pair" not in splits.dev.column_names:
             raise LabError(
                 f"probe.task={self._task.name} has single texts; similarity needs pairs, such as stsb."
             )
@@ -39,11 +39,11 @@ class SimilarityProbe(TaskProbe):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Splits
     ) -> dict[str, float]:
         """{"<task>_spearman": …}; 0 where all cosines are equal."""
-        pairs = splits.dev.texts
+        pairs = list(texts(splits.dev))
         sides = [(first, None) for first, _ in pairs] + [(second or "", None) for _, second in pairs]
         encoder = Encoder(model, tokenizer, length=self.length, batch_size=self.batch_size, layer=self.layer)
         rows = encoder(sides)
         similar = cosine(rows[: len(pairs)], rows[len(pairs) :]).numpy()
         constant = bool((similar == similar[0]).all())
-        found = 0.0 if constant else float(spearmanr(similar, splits.dev.references).statistic)
+        found = 0.0 if constant else float(spearmanr(similar, references(splits.dev)).statistic)
         return {f"{self._task.name}_spearman": 100.0 * found}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
-
-from minilm_lab.tasks.features import Features
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +18,16 @@ Batch = dict[str, torch.Tensor]
 #: below a tenth, few enough that what is in a batch remains random.
 BATCHES_PER_GROUP = 50
 
-#: The label of a token that has none: torch's cross-entropy passes over it.
-IGNORED = -100
+
+class Samples(Protocol):
+    """What batches are made of. How many there are and how long each is decides the order; the rest is its own."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of each sample, int (samples,): samples of similar length are batched together."""
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The tensors of these samples, any names; "tokens" (a scalar) or masks "…attention_mask" count tokens."""
 
 
 def batches_per_epoch(examples: int, batch_size: int) -> int:
@@ -44,7 +51,7 @@ def epoch_order(lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int) 
 
 
 def loader(
-    features: Features,
+    samples: Samples,
     *,
     seed: int,
     batch_size: int,
@@ -59,67 +66,41 @@ def loader(
     A global batch has ``batch_size * world_size * accumulate`` examples and is one optimizer step: it comes as
     `accumulate` batches one after the other, of which each rank gets a share. A share is every n-th example,
     so that all see similar lengths. What a step sees does not depend on how it is shared out. Batches are
-    those of `collate`. The loader has no length and needs no other sampler: with Lightning, pass
+    those of ``Samples.batch``. The loader has no length and needs no other sampler: with Lightning, pass
     ``use_distributed_sampler=False``.
     """
     global_size = batch_size * world_size * accumulate
-    if len(features) < global_size:
-        log.warning("The %d training examples are fewer than a batch of %d.", len(features), global_size)
+    if len(samples.lengths) < global_size:
+        log.warning(
+            "The %d training examples are fewer than a batch of %d.", len(samples.lengths), global_size
+        )
     return DataLoader(
-        _Batches(features),
-        sampler=_Order(features.lengths, seed, global_size, first_batch, rank, world_size, accumulate),
+        _Batches(samples),
+        sampler=_Order(samples.lengths, seed, global_size, first_batch, rank, world_size, accumulate),
         batch_size=None,
         num_workers=workers,
     )
 
 
-def eval_batches(features: Features, batch_size: int) -> Iterator[Batch]:
+def eval_batches(samples: Samples, batch_size: int) -> Iterator[Batch]:
     """All examples once, longest first (so that a batch too big for the memory fails at once).
 
     Each batch has `index` too: the example numbers (int64), with which to put the outputs back in order.
     """
-    order = np.argsort(-features.lengths, kind="stable")
+    order = np.argsort(-samples.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        yield collate(features, chosen) | {"index": torch.from_numpy(chosen)}
-
-
-def collate(features: Features, chosen: np.ndarray) -> Batch:
-    """The batch of the examples `chosen`, padded on the right to the longest of them.
-
-    input_ids, attention_mask (1 = real token) and, where the tokenizer makes them, token_type_ids: int64
-    (examples, tokens); labels: int64 or float32 (examples,), int64 (examples, 2) or, one a token and padded
-    with −100, int64 (examples, tokens).
-    """
-    longest = int(features.lengths[chosen].max())
-    mask = np.arange(longest) < features.lengths[chosen][:, None]
-    labels = features.labels
-    batch = {
-        "input_ids": _pad(features.input_ids, chosen, mask, features.pad_id),
-        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-        "labels": _pad(labels, chosen, mask, IGNORED)
-        if isinstance(labels, list)
-        else torch.from_numpy(labels[chosen]),
-    }
-    if features.token_type_ids is not None:
-        batch["token_type_ids"] = _pad(features.token_type_ids, chosen, mask, 0)
-    return batch
-
-
-def _pad(rows: list[np.ndarray], chosen: np.ndarray, mask: np.ndarray, fill: int) -> torch.Tensor:
-    padded = np.full(mask.shape, fill, dtype=np.int64)
-    padded[mask] = np.concatenate([rows[number] for number in chosen])
-    return torch.from_numpy(padded)
+        yield samples.batch(chosen) | {"index": torch.from_numpy(chosen)}
 
 
 class _Batches(Dataset[Batch]):
     """The batch of a list of example numbers."""
 
-    def __init__(self, features: Features) -> None:
-        self.features = features
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
 
     def __getitem__(self, chosen: np.ndarray) -> Batch:
-        return collate(self.features, chosen)
+        return self.samples.batch(chosen)
 
 
 class _Order(Sampler[np.ndarray]):

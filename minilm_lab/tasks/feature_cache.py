@@ -8,24 +8,25 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minilm_lab.data.splits import content
 from minilm_lab.locks import locked
 from minilm_lab.tasks import feature_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.base import Examples, Task
-    from minilm_lab.tasks.features import Features
+    from minilm_lab.data.splits import Splits
+    from minilm_lab.tasks.base import Task
+    from minilm_lab.tasks.batching import Samples
 
 log = logging.getLogger(__name__)
 
 #: Goes up whenever the same task, examples and tokenizer give other features than before.
-FORMAT = 1
+FORMAT = 2
 #: What decides tokens beside the rules of a fast tokenizer.
 _DECIDING = (
     "model_input_names",
@@ -49,11 +50,11 @@ class FeatureCache:
         self.folder, self.tokenizer = Path(cache) / "features", tokenizer
         self.rules = _rules(tokenizer)
 
-    def featurize(self, task: Task, examples: Examples, *, training: bool) -> Features:
-        """See ``Task.featurize``. Its warnings are given again when features come from the cache."""
-        key = self.key(task, examples, training=training)
+    def featurize(self, task: Task, splits: Splits, name: str) -> Samples:
+        """See ``Task.features``. Its warnings are given again when features come from the cache."""
+        key = self.key(task, splits, name)
         if key is None:
-            return task.featurize(examples, self.tokenizer, training=training)
+            return task.features(splits, name, self.tokenizer)
         place = self.folder / key
         found = _opened(place)
         if found is None:
@@ -64,47 +65,41 @@ class FeatureCache:
                 ):
                     found = _opened(place)
                     if found is None:
-                        return self._make(place, task, examples, training)
+                        return self._make(place, task, splits, name)
             except _Unwritable as error:
                 log.warning("paths.cache: the tokens of '%s' are not kept: %s", task.name, error)
                 return error.features
             except OSError as error:
                 log.warning("paths.cache: the tokens of '%s' are not kept: %s", task.name, error)
-                return task.featurize(examples, self.tokenizer, training=training)
+                return task.features(splits, name, self.tokenizer)
         features, notes = found
         for warning in notes["warnings"]:
             log.warning("%s", warning)
         return features
 
-    def key(self, task: Task, examples: Examples, *, training: bool) -> str | None:
+    def key(self, task: Task, splits: Splits, name: str) -> str | None:
         """32 hexadecimal digits, or None where something that decides the features has no checksum."""
         if self.rules is None:
             return None
         what = [
             FORMAT,
             self.rules,
-            training,
+            name == "train",
             f"{type(task).__module__}:{type(task).__qualname__}",
             task.identity(),
-            _learned(task),
+            splits.labels,
+            content(splits.named(name)),
         ]
-        digest = hashlib.blake2b(digest_size=16)
         try:
-            for part in (what, *(getattr(examples, field.name) for field in fields(examples))):
-                digest.update(json.dumps(part, sort_keys=True).encode())
-                digest.update(b"\n")
+            text = json.dumps(what, sort_keys=True)
         except (TypeError, ValueError):
             return None
-        return digest.hexdigest()
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def _make(self, place: Path, task: Task, examples: Examples, training: bool) -> Features:
+    def _make(self, place: Path, task: Task, splits: Splits, name: str) -> Samples:
         """Tokenise and keep; the caller holds the lock."""
-        before = json.dumps(_learned(task), sort_keys=True)
         with _warnings() as given:
-            features = task.featurize(examples, self.tokenizer, training=training)
-        if json.dumps(_learned(task), sort_keys=True, default=str) != before:
-            # Judging may need what this call left behind in the task.
-            return features
+            features = task.features(splits, name, self.tokenizer)
         partial = place.with_name(f"{place.name}.partial")
         try:
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
@@ -124,12 +119,12 @@ class FeatureCache:
 class _Unwritable(Exception):
     """The features were made and could not be kept."""
 
-    def __init__(self, error: OSError, features: Features) -> None:
+    def __init__(self, error: OSError, features: Samples) -> None:
         super().__init__(error.strerror or str(error))
         self.features = features
 
 
-def _opened(place: Path) -> tuple[Features, dict[str, Any]] | None:
+def _opened(place: Path) -> tuple[Samples, dict[str, Any]] | None:
     if not place.is_dir():
         return None
     try:
@@ -151,11 +146,6 @@ def _rules(tokenizer: PreTrainedTokenizerBase) -> str | None:
     versions = {name: metadata.version(name) for name in ("tokenizers", "transformers")}
     text = json.dumps([rules, told, versions, type(tokenizer).__name__], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _learned(task: Task) -> dict[str, Any]:
-    """What a task keeps beside its settings, such as the classes that it found in the data."""
-    return {name: value for name, value in vars(task).items() if name.startswith("_")}
 
 
 @contextmanager

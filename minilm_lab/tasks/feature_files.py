@@ -7,15 +7,15 @@ import importlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minilm_lab.tasks.features import Features
-
 INDEX = "index.json"
+#: Only classes of the lab are made of files.
+LAB = "minilm_lab."
 #: Smaller files are read whole: a map of each would cost more.
 _MAPPED = 1 << 20
 
@@ -28,11 +28,13 @@ class CannotStore(Exception):
     """The features hold something that is neither numbers nor names; the message says what."""
 
 
-def write(folder: Path, features: Features, notes: Mapping[str, Any]) -> None:
+def write(folder: Path, features: Any, notes: Mapping[str, Any]) -> None:
     """Write `features` and `notes` (JSON) into `folder`, which is there and empty; the index comes last.
 
     Raises CannotStore, and OSError where the disk does not take them.
     """
+    if not is_dataclass(features) or not type(features).__module__.startswith(LAB):
+        raise CannotStore(f"{type(features).__name__} is no dataclass of the lab")
     described = {
         field.name: _take_apart(field.name, getattr(features, field.name)) for field in fields(features)
     }
@@ -51,7 +53,7 @@ def write(folder: Path, features: Features, notes: Mapping[str, Any]) -> None:
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
-def read(folder: Path) -> tuple[Features, dict[str, Any]]:
+def read(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The features and the notes that `write` was given, their files compared with their checksums.
 
     Raises BrokenFiles where something is missing or differs.
@@ -62,7 +64,7 @@ def read(folder: Path) -> tuple[Features, dict[str, Any]]:
             if _checksum(folder / name) != checksum:
                 raise BrokenFiles(f"the checksum of {name} differs from the one in {INDEX}")
         module, _, name = str(index["class"]).partition(":")
-        if not module.startswith("minilm_lab."):
+        if not module.startswith(LAB):
             raise BrokenFiles(f"{INDEX} names a class that is not of the lab")
         kind = getattr(importlib.import_module(module), name)
         values = {

@@ -6,18 +6,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from omegaconf import MISSING
 
+from minilm_lab.data.splits import Splits, is_labelled
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import holdout, submission
-from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
 from minilm_lab.tasks.columns import class_names
-from minilm_lab.tasks.features import Features
+from minilm_lab.tasks.labels import LabelTask
 from minilm_lab.tasks.notes import data_note
 from minilm_lab.tasks.reading import Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from minilm_lab.tasks.batching import Samples
 
 
 @dataclass
@@ -35,13 +41,10 @@ class TrainFrom:
 
 
 @dataclass
-class HubTask(Task):
+class HubTask(LabelTask):
     """Classification or regression of a text or a pair of texts."""
 
-    elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path", "train_from", "quotes"}
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"dev_fraction", "train_examples", "extra_splits", "test", "submissions", "submission_labels"}
-    )
+    elsewhere: ClassVar[frozenset[str]] = LabelTask.elsewhere | {"dev_path", "train_from", "quotes"}
 
     #: Hub id ("nyu-mll/glue"), a folder in the hub's layout, a folder with files named after their splits
     #: (train.csv and validation.csv; also .tsv, .jsonl, .parquet), or one such file to train on.
@@ -146,7 +149,7 @@ class HubTask(Task):
         names = self._names(train_data, training)
         train, dropped = self._read(training, train_data, self.train_split, names)
         notes: list[str] = []
-        extra: dict[str, Examples] = {}
+        extra: dict[str, Dataset] = {}
         if self.dev_fraction is not None:
             train, dev = holdout.hold_out(train, self.dev_fraction)
             notes.append(f"dev: {self.dev_fraction:.0%} of train held out by hash")
@@ -168,21 +171,23 @@ class HubTask(Task):
                 dropped += unlabelled
         if self.test:
             extra |= self._tests(source, hub, cache)
-        found = {"train": train, "dev": dev, **{name: part for name, part in extra.items() if part.labelled}}
+        found = {
+            "train": train,
+            "dev": dev,
+            **{name: part for name, part in extra.items() if is_labelled(part)},
+        }
         note = data_note({split: len(part) for split, part in found.items()}, self.official, dropped, notes)
         train, note = self._fewer(train, note)
         return Splits(train, dev, names, note, extra)
 
-    def judge(
-        self, outputs: Sequence[np.ndarray], examples: Examples, features: Features, split: str
-    ) -> Outcome:
+    def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:
         """See `Task.judge`; a test set gives its file for the leaderboard too."""
-        outcome = super().judge(outputs, examples, features, split)
-        if examples.labelled:
-            return outcome
+        result = super().judge(outputs, samples, splits, name)
+        if is_labelled(splits.judged[name]):
+            return result
         names = self.labels if self.submission_labels == "names" else None
         lines = submission.tsv(self.predictions(np.stack(outputs)), names, self.bounds)
-        return replace(outcome, files={f"{split}.tsv": lines})
+        return replace(result, files={f"{name}.tsv": lines})
 
     def _source(self) -> Source:
         return Source(self.path, self.config, self.text, self.label, self.quotes)
@@ -194,7 +199,7 @@ class HubTask(Task):
         text, label = other.text or self.text, other.label or self.label
         return Source(other.path, other.config, text, label, self.quotes, key="task.train_from")
 
-    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Examples, int]:
+    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
         """The examples of a split, and how many were dropped for want of a label."""
         return source.read(data, split, names, self.bounds)
 
@@ -225,17 +230,16 @@ class HubTask(Task):
         source.split(data, split, "task.dev_split")
         return source, data, split
 
-    def _tests(self, source: Source, hub: str | None, cache: Path) -> dict[str, Examples]:
+    def _tests(self, source: Source, hub: str | None, cache: Path) -> dict[str, Dataset]:
         found = {}
         for file, place in self.submissions.items():
             config, _, split = place.rpartition("/")
             where = replace(source, config=config or source.config)
             data = where.split(where.open(hub, cache), split, f"task.submissions.{file}", labelled=False)
-            fill = 0 if self.kind == "classification" else 0.0
-            found[file.removesuffix(".tsv")] = where.read_unlabelled(data, split, fill)
+            found[file.removesuffix(".tsv")] = where.read_unlabelled(data, split)
         return found
 
-    def _fewer(self, train: Examples, note: str) -> tuple[Examples, str]:
+    def _fewer(self, train: Dataset, note: str) -> tuple[Dataset, str]:
         if self.train_examples is None:
             return train, note
         few = holdout.first(train, self.train_examples, "task.train_examples")

@@ -1,166 +1,90 @@
-"""Scores on the papers' scale (0 to 100), each with its definition for the record."""
+"""Scores of classes and values on the papers' scale (0 to 100), each with its definition for the record."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from minilm_lab.errors import LabError, nearest
-
-if TYPE_CHECKING:
-    from minilm_lab.tasks.base import Task
+from minilm_lab.errors import LabError
 
 log = logging.getLogger(__name__)
 
 # scikit-learn and scipy are imported where they are used: together they take a second, and every command
 # that only composes a configuration imports this module to check the names of metrics.
 
-
-def _accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
-    return float(np.mean(predictions == references))
-
-
-def _f1(predictions: np.ndarray, references: np.ndarray) -> float:
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(references, predictions, pos_label=1, average="binary", zero_division=0.0))
-
-
-def _f1_macro(predictions: np.ndarray, references: np.ndarray) -> float:
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(references, predictions, average="macro", zero_division=0.0))
-
-
-def _matthews(predictions: np.ndarray, references: np.ndarray) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    return 0.0 if _constant("matthews", predictions) else float(matthews_corrcoef(references, predictions))
-
-
-def _pearson(predictions: np.ndarray, references: np.ndarray) -> float:
-    from scipy.stats import pearsonr
-
-    return 0.0 if _constant("pearson", predictions) else float(pearsonr(predictions, references).statistic)
-
-
-def _spearman(predictions: np.ndarray, references: np.ndarray) -> float:
-    from scipy.stats import spearmanr
-
-    return 0.0 if _constant("spearman", predictions) else float(spearmanr(predictions, references).statistic)
-
-
-def _sign_accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
-    return float(np.mean((predictions > 0) == (references > 0)))
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A function of predictions and references with values from −1 or 0 to 1, and what it is."""
-
-    compute: Callable[[np.ndarray, np.ndarray], float]
-    #: What it compares: "class" numbers or "value"s.
-    of: str
-    definition: str
-
-
-_METRICS = {
-    "accuracy": Metric(_accuracy, "class", "100 x share of examples whose predicted class is the label"),
-    "f1": Metric(
-        _f1, "class", "100 x binary F1 of class 1 (sklearn.metrics.f1_score); 0 if it is never predicted"
-    ),
-    "f1_macro": Metric(
-        _f1_macro, "class", "100 x unweighted mean over classes of F1 (sklearn.metrics.f1_score)"
-    ),
-    "matthews": Metric(
-        _matthews,
-        "class",
-        "100 x Matthews correlation coefficient (sklearn.metrics.matthews_corrcoef); 0 if one class is predicted",
-    ),
-    "pearson": Metric(
-        _pearson, "value", "100 x Pearson correlation (scipy.stats.pearsonr); 0 if predictions are constant"
-    ),
-    "spearman": Metric(
-        _spearman,
-        "value",
-        "100 x Spearman rank correlation, ties averaged (scipy.stats.spearmanr); 0 if predictions are constant",
-    ),
-    "sign_accuracy": Metric(
-        _sign_accuracy, "value", "100 x share of examples whose prediction is on the reference's side of zero"
-    ),
+OF_CLASSES = {
+    "accuracy": "100 x share of examples whose predicted class is the label",
+    "f1": "100 x binary F1 of class 1 (sklearn.metrics.f1_score); 0 if it is never predicted",
+    "f1_macro": "100 x unweighted mean over classes of F1 (sklearn.metrics.f1_score)",
+    "matthews": "100 x Matthews correlation coefficient (sklearn.metrics.matthews_corrcoef); 0 if one class is "
+    "predicted",
 }
+"""Metrics of predicted classes: name -> definition."""
+OF_VALUES = {
+    "pearson": "100 x Pearson correlation (scipy.stats.pearsonr); 0 if predictions are constant",
+    "spearman": "100 x Spearman rank correlation, ties averaged (scipy.stats.spearmanr); 0 if predictions are "
+    "constant",
+    "sign_accuracy": "100 x share of examples whose prediction is on the reference's side of zero",
+}
+"""Metrics of predicted values: name -> definition."""
+CORRELATIONS = ("matthews", "pearson", "spearman")
+"""Metrics that are not defined where all predictions are equal: 0 there, never NaN."""
 
-#: Name of a metric -> its definition, for records and captions.
-DEFINITIONS: dict[str, str] = {name: metric.definition for name, metric in _METRICS.items()}
+
+def _functions() -> dict[str, Callable[[Any, Any], Any]]:
+    """Metric -> function of references and predictions."""
+    from scipy import stats
+    from sklearn import metrics
+
+    return {
+        "accuracy": metrics.accuracy_score,
+        "f1": partial(metrics.f1_score, zero_division=0.0),
+        "f1_macro": partial(metrics.f1_score, average="macro", zero_division=0.0),
+        "matthews": metrics.matthews_corrcoef,
+        "pearson": lambda references, predictions: stats.pearsonr(predictions, references).statistic,
+        "spearman": lambda references, predictions: stats.spearmanr(predictions, references).statistic,
+        "sign_accuracy": lambda references, predictions: np.mean((predictions > 0) == (references > 0)),
+    }
 
 
-def fitting(decides: str) -> dict[str, str]:
-    """The metrics for predictions that are a "class" or a "value": name -> definition."""
-    return {name: metric.definition for name, metric in _METRICS.items() if metric.of == decides}
-
-
-def check(name: str, decides: str, known: Mapping[str, str] | None = None) -> None:
-    """Raise LabError unless there is a metric `name` for predictions that are a "class" or a "value".
-
-    known: the metrics there are, for predictions that are something else.
-    """
-    known = fitting(decides) if known is None else known
-    if name not in known:
+def check_finite(outputs: Sequence[np.ndarray] | np.ndarray, task: str) -> None:
+    """Raise LabError when something that a module says is not finite."""
+    broken = sum(1 for output in outputs if not np.isfinite(output).all())
+    if broken:
         raise LabError(
-            f"task.metrics: '{name}' does not fit predictions that are a {decides}; "
-            f"there are: {', '.join(known)}.{nearest(name, known)}"
+            f"{broken} of {len(outputs)} predictions for task '{task}' are not finite: the training diverged. "
+            f"Lower the learning rate."
         )
 
 
 def score(
-    task: Task, predictions: Sequence[float] | np.ndarray, references: Sequence[float] | np.ndarray
+    names: Sequence[str], predictions: np.ndarray, references: Sequence[float] | np.ndarray
 ) -> dict[str, float]:
-    """Compute the task's metrics from `predictions` (see ``Task.predictions``) and the split's `references`.
-
-    Both have one entry an example. Correlations of constant predictions are 0 (with a logged warning), never
-    NaN. Raises LabError when a prediction is not finite.
-    """
-    predicted, expected = np.asarray(predictions), np.asarray(references)
-    if predicted.shape != expected.shape or predicted.ndim != 1 or not len(predicted):
-        raise ValueError(
-            f"score needs one prediction for each reference: {predicted.shape}, {expected.shape}"
-        )
-    broken = int(np.count_nonzero(~np.isfinite(predicted)))
-    if broken:
-        raise LabError(
-            f"{broken} of {len(predicted)} predictions for task '{task.name}' are not finite: the training "
-            f"diverged. Lower the learning rate."
-        )
-    return {name: 100.0 * _METRICS[name].compute(predicted, expected) for name in task.metrics}
+    """The metrics `names` of predictions and references, one entry an example (class numbers or values)."""
+    functions, scores, references = _functions(), {}, np.asarray(references)
+    for name in names:
+        if name in CORRELATIONS and bool((predictions == predictions[0]).all()):
+            log.warning("All %d predictions are equal: %s is 0 by definition.", len(predictions), name)
+            scores[name] = 0.0
+        else:
+            scores[name] = 100.0 * float(functions[name](references, predictions))
+    return scores
 
 
 def score_groups(
-    task: Task,
-    predictions: np.ndarray,
-    references: Sequence[float] | np.ndarray,
-    groups: Sequence[str] | None,
+    names: Sequence[str], predictions: np.ndarray, references: np.ndarray, groups: Sequence[str]
 ) -> dict[str, float]:
-    """Compute `score`, and where there are `groups` (one name an example) the mean over them and each one's own.
+    """`score` of each group (one name an example), and the unweighted mean over them, as papers average languages.
 
-    Group "fr" gives "accuracy_fr"; "accuracy" is then the unweighted mean over the groups, as papers average
-    languages.
+    Group "fr" gives "accuracy_fr"; "accuracy" is the mean.
     """
-    if groups is None:
-        return score(task, predictions, references)
-    names, expected = np.asarray(groups), np.asarray(references)
-    apart = {
-        name: score(task, predictions[names == name], expected[names == name]) for name in sorted({*groups})
+    members = {group: np.asarray(groups) == group for group in sorted({*groups})}
+    apart = {group: score(names, predictions[rows], references[rows]) for group, rows in members.items()}
+    means = {name: float(np.mean([scores[name] for scores in apart.values()])) for name in names}
+    return means | {
+        f"{name}_{group}": value for group, scores in apart.items() for name, value in scores.items()
     }
-    means = {metric: float(np.mean([own[metric] for own in apart.values()])) for metric in task.metrics}
-    return means | {f"{m}_{name}": value for name, own in apart.items() for m, value in own.items()}
-
-
-def _constant(name: str, predictions: np.ndarray) -> bool:
-    constant = bool(np.all(predictions == predictions[0]))
-    if constant:
-        log.warning("All %d predictions are equal: %s is 0 by definition.", len(predictions), name)
-    return constant

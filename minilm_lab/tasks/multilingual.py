@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Examples, Splits
 from minilm_lab.tasks.hub import HubTask
 from minilm_lab.tasks.notes import data_note
 from minilm_lab.tasks.reading import Source
@@ -66,16 +65,16 @@ class MultilingualTask(HubTask):
         train, dropped = _joined(training, self.train_split, source, names)
         dev, unlabelled = self._scored(opened, self.dev_split, "dev", names, notes)
         dropped += unlabelled
-        extra: dict[str, Examples] = {}
+        extra: dict[str, Dataset] = {}
         counts = {"train": len(train), "dev": len(dev)}
         official = dict(self.official)
         if self.test_split is not None:
             extra["test"], unlabelled = self._scored(opened, self.test_split, "test", names, notes)
             dropped += unlabelled
             counts["test"] = len(extra["test"])
-        for split, examples in {"dev": dev, **extra}.items():  # official numbers are those of one language
-            if split in official:
-                official[split] *= len(set(examples.groups or ()))
+        for name, split in {"dev": dev, **extra}.items():  # official numbers are those of one language
+            if name in official:
+                official[name] *= len(split.unique("group"))
         if "train" in official:
             official["train"] *= len(training)
         train, note = self._fewer(train, data_note(counts, official, dropped, notes))
@@ -114,7 +113,7 @@ class MultilingualTask(HubTask):
 
     def _scored(
         self, opened: _Languages, split: str, called: str, names: list[str], notes: list[str]
-    ) -> tuple[Examples, int]:
+    ) -> tuple[Dataset, int]:
         """The examples of all languages that have this split, and how many had no label."""
         found, missing = opened.having(split, self.languages, f"task.{called}_split")
         if not found:
@@ -166,22 +165,20 @@ class _Languages:
 
 def _joined(
     parts: Mapping[str, Dataset], split: str, source: Source, names: list[str]
-) -> tuple[Examples, int]:
+) -> tuple[Dataset, int]:
     """All languages in one, each example in the group of its language; and how many had no label."""
-    read = {}
+    from datasets import concatenate_datasets
+
+    rows, unlabelled = [], 0
     for language, data in parts.items():
-        own = replace(source, config=language) if language else source
-        read[language] = own.read(data, split, names)
-    found: list[tuple[str, Examples]] = [(language, examples) for language, (examples, _) in read.items()]
-    groups = [language for language, examples in found for _ in examples.labels]
-    prefix = {language: f"{language}-" if language else "" for language in parts}
-    examples = Examples(
-        list(chain.from_iterable(e.texts for _, e in found)),
-        list(chain.from_iterable(e.labels for _, e in found)),
-        [prefix[language] + i for language, e in found for i in e.ids],
-        groups=None if list(parts) == [""] else groups,
-    )
-    return examples, sum(dropped for _, dropped in read.values())
+        table, dropped = replace(source, config=language or source.config).read(data, split, names)
+        unlabelled += dropped
+        if language:
+            ids = [f"{language}-{i}" for i in table["id"]]
+            table = table.remove_columns("id").add_column("id", ids)
+            table = table.add_column("group", [language] * len(table))
+        rows.append(table)
+    return concatenate_datasets(rows), unlabelled
 
 
 def _missing(what: str, missing: Sequence[str], wanted: Sequence[Any]) -> list[str]:

@@ -7,18 +7,21 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from minilm_lab.data.splits import table
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.paths import is_there
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.columns import texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("question", "context", "answers")
 #: The label of a question that has no answer in its context.
-NO_SPAN = (-1, -1)
+NO_SPAN = [-1, -1]
 #: What people call the split that scores are computed on.
 _ALSO = {"validation": ("validation", "dev", "valid")}
 
@@ -125,13 +128,13 @@ def questions(
     misaligned: str,
     training: bool,
     setting: str = "task.path",
-) -> tuple[Examples, int]:
-    """The examples of a split: texts (question, context), label, and gold: all right answers' texts.
+) -> tuple[Dataset, int]:
+    """The rows of a split: text (question), pair (context), label, and gold: all right answers' texts.
 
     The label is the first answer's first character and the one after its last. Returned too: how many answers
     are not where the data says. Questions with such an answer are dropped from training (there is nothing right
     to learn) and kept for scores, which compare texts alone; with misaligned="fail" they are an error. An
-    unanswerable question has the label (−1, −1) and no gold, and is an error unless `unanswerable`. setting: the
+    unanswerable question has the label [−1, −1] and no gold, and is an error unless `unanswerable`. setting: the
     one that holds the path, for messages.
     """
     if not len(columns["question"]):
@@ -148,7 +151,7 @@ def questions(
             f"task.unanswerable=false, but {without} of {len(asked)} questions of '{split}' have no answer. "
             f"Use task.unanswerable=true (as task=squad_v2 does)."
         )
-    spans = [given[0][1:] if given else NO_SPAN for given in answers]
+    spans = [list(given[0][1:]) if given else NO_SPAN for given in answers]
     astray = [
         n
         for n, given in enumerate(answers)
@@ -167,13 +170,14 @@ def questions(
     kept = [n for n in range(len(asked)) if n not in gone]
     if not kept:
         raise LabError(f"{setting}: no question of '{split}' has an answer that is in its context.")
-    examples = Examples(
-        texts=[(asked[n].strip(), contexts[n]) for n in kept],
-        labels=[spans[n] for n in kept],
-        ids=[ids[n] for n in kept],
+    rows = table(
+        id=[ids[n] for n in kept],
+        text=[asked[n].strip() for n in kept],
+        pair=[contexts[n] for n in kept],
+        label=[spans[n] for n in kept],
         gold=[[text for text, _, _ in answers[n]] for n in kept],
     )
-    return examples, len(astray)
+    return rows, len(astray)
 
 
 def check_ids(ids: Sequence[str], split: str, setting: str) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minilm_lab.data.splits import table
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.columns import cells_of, class_numbers, same_classes, texts, values
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Source:
 
     def read(
         self, data: Dataset, split: str, names: list[str] | None, bounds: list[float] | None = None
-    ) -> tuple[Examples, int]:
-        """The examples of a split, and how many were dropped because nobody labelled them.
+    ) -> tuple[Dataset, int]:
+        """The rows of a split, and how many were dropped because nobody labelled them.
 
         names: the classes in the order of their numbers; None: the labels are numbers inside `bounds`.
         """
@@ -70,21 +70,12 @@ class Source:
         else:
             same_classes(data, self.label, names, where)
             labels = class_numbers(cells, names, where)
-        pairs = self._texts(data, split)
-        kept = [row for row, label in enumerate(labels) if label is not None]
-        examples = Examples(
-            [pairs[row] for row in kept], [labels[row] for row in kept], [f"{split}-{row}" for row in kept]
-        )
-        return examples, len(labels) - len(kept)
+        rows = self.read_unlabelled(data, split).add_column("label", labels)
+        labelled = [row for row, label in enumerate(labels) if label is not None]
+        return rows if len(labelled) == len(rows) else rows.select(labelled), len(rows) - len(labelled)
 
-    def read_unlabelled(self, data: Dataset, split: str, fill: int | float) -> Examples:
-        """The texts of a split whose answers nobody knows; `fill` stands in the place of a label."""
-        pairs = self._texts(data, split)
-        ids = [f"{split}-{row}" for row in range(len(pairs))]
-        return Examples(pairs, [fill] * len(pairs), ids, labelled=False)
-
-    def _texts(self, data: Dataset, split: str) -> list[tuple[str, str | None]]:
-        cells = [cells_of(data, column, f"{self.key}.text") for column in self.text]
-        columns = [texts(one, column, split) for one, column in zip(cells, self.text, strict=True)]
-        second: Sequence[str | None] = columns[1] if len(columns) == 2 else [None] * len(data)
-        return list(zip(columns[0], second, strict=True))
+    def read_unlabelled(self, data: Dataset, split: str) -> Dataset:
+        """The texts of a split whose answers nobody knows."""
+        columns = [texts(cells_of(data, column, f"{self.key}.text"), column, split) for column in self.text]
+        ids = [f"{split}-{row}" for row in range(len(data))]
+        return table(id=ids, text=columns[0], pair=columns[1] if len(columns) == 2 else None)

@@ -20,13 +20,18 @@ import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minilm_lab.data.splits import Splits, table
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.registry import download
-from minilm_lab.tasks.base import Examples, Splits, Task
 from minilm_lab.tasks.holdout import position
+from minilm_lab.tasks.labels import LabelTask
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 REQUIREMENT = "vaderSentiment==3.3.2"
 #: Domain -> its file of ratings. Tweets have no entry in `DOMAINS`: they are unlabelled text.
@@ -59,7 +64,7 @@ class Sentence:
 
 
 @dataclass
-class Sentiment(Task):
+class Sentiment(LabelTask):
     """Human-rated sentences out of a package: accuracy of the sign, and correlation with the rating."""
 
     name: str = "sentiment"
@@ -113,7 +118,7 @@ class Sentiment(Task):
             note = f"subset: train {self.train_examples:,} of {len(train):,}"
             train = train[: self.train_examples]
         labels = ["negative", "positive"] if self.kind == "classification" else None
-        return Splits(self._examples(train), self._examples(dev), labels, note)
+        return Splits(self._table(train), self._table(dev), labels, note)
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Values (examples,): the regression output, or positive minus negative logit."""
@@ -121,14 +126,15 @@ class Sentiment(Task):
             return np.asarray(outputs[:, 1] - outputs[:, 0])
         return super().predictions(outputs)
 
-    def _examples(self, sentences: list[Sentence]) -> Examples:
+    def _table(self, sentences: list[Sentence]) -> Dataset:
         ratings = [s.rating for s in sentences]
         labels: list[int] | list[float]
         if self.kind == "classification":
             labels = [int(rating > 0) for rating in ratings]
         else:
             labels = [rating / SCALE for rating in ratings]
-        return Examples([(s.text, None) for s in sentences], labels, [s.id for s in sentences], gold=ratings)
+        ids, texts = [s.id for s in sentences], [s.text for s in sentences]
+        return table(id=ids, text=texts, label=labels, gold=ratings)
 
 
 def unlabelled(cache: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from omegaconf import MISSING
 
+from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import holdout, qa_scores
-from minilm_lab.tasks.base import Examples, Outcome, Splits, Task
+from minilm_lab.tasks.base import Backbone, Task
+from minilm_lab.tasks.metrics import check_finite
 from minilm_lab.tasks.notes import data_note
 from minilm_lab.tasks.qa_data import check_ids, questions, read_split
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.features import Features
+    from minilm_lab.tasks.batching import Samples
+    from minilm_lab.tasks.module import TaskModule
     from minilm_lab.tasks.span_answers import Answer
+    from minilm_lab.tasks.span_features import Windows
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +46,6 @@ class SpanTask(Task):
 
     kinds: ClassVar[tuple[str, ...]] = ("span",)
     elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path"}
-    later: ClassVar[frozenset[str]] = frozenset({"dev_fraction"})
 
     kind: str = "span"
     length: int = 384
@@ -103,7 +108,7 @@ class SpanTask(Task):
         """A prediction is a piece of text."""
         return "span with unanswerable questions" if self.unanswerable else "span"
 
-    def known_metrics(self) -> dict[str, str]:
+    def known_metrics(self) -> Mapping[str, str]:
         """Exact match and F1; with unanswerable questions also their parts, and both with the threshold at 0."""
         if not self.unanswerable:
             return {
@@ -139,7 +144,7 @@ class SpanTask(Task):
         else:
             # By the context: a paragraph whose other questions were trained on is an easier one.
             train, dev = holdout.hold_out(train, self.dev_fraction, lambda texts: str(texts[1]))
-            check_ids(dev.ids, self.train_split, "task.path")
+            check_ids(dev["id"][:], self.train_split, "task.path")
             counts["train"] -= len(dev)
             notes.append(
                 f"dev: the questions of {self.dev_fraction:.0%} of train's contexts, held out by hash"
@@ -151,7 +156,7 @@ class SpanTask(Task):
             notes.append(f"train: first {len(train):,} of {total:,} by hash")
         return Splits(train, dev, None, data_note(counts, self.official, 0, notes))
 
-    def _dev(self, hub: str | None, cache: Path, notes: list[str]) -> Examples:
+    def _dev(self, hub: str | None, cache: Path, notes: list[str]) -> Dataset:
         """The split that scores are computed on; what is to be said of it is added to `notes`."""
         one_file = Path(self.path).is_file()
         if self.dev_path is None and one_file:
@@ -185,7 +190,7 @@ class SpanTask(Task):
         hub: str | None,
         cache: Path,
         setting: str = "task.path",
-    ) -> tuple[Examples, int]:
+    ) -> tuple[Dataset, int]:
         """The questions of a split, and how many answers are not where the data says; `key` and `setting` name
         the split and the path in messages."""
         columns = read_split(path, config, split, key, hub, cache, setting)
@@ -198,23 +203,29 @@ class SpanTask(Task):
             setting=setting,
         )
 
-    def featurize(
-        self, examples: Examples, tokenizer: PreTrainedTokenizerBase, *, training: bool
-    ) -> Features:
-        """Windows of question and context."""
+    def module(self, backbone: Backbone, splits: Splits) -> TaskModule:
+        """See `Task.module`."""
+        from minilm_lab.tasks.module import load_module
+
+        return load_module(self.kind, backbone, 2)
+
+    def features(self, splits: Splits, name: str, tokenizer: PreTrainedTokenizerBase) -> Windows:
+        """See `Task.features`: windows of question and context."""
         from minilm_lab.tasks.span_features import windows
 
         return windows(
-            examples, tokenizer, length=self.length, stride=self.stride, max_question=self.max_question
+            splits.named(name),
+            tokenizer,
+            length=self.length,
+            stride=self.stride,
+            max_question=self.max_question,
         )
 
     def rule(self, split: str) -> str:
         """How the answers of a split are normalised: "squad", or a language for MLQA's rule."""
         return qa_scores.SQUAD
 
-    def judge(
-        self, outputs: Sequence[np.ndarray], examples: Examples, features: Features, split: str
-    ) -> Outcome:
+    def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:
         """Scores and answers of a split, with predictions.json as the official scripts read it, and nbest.json.
 
         With unanswerable questions also null_odds.json, which SQuAD 2.0's script takes as ``--na-prob-file``.
@@ -222,48 +233,47 @@ class SpanTask(Task):
         """
         from minilm_lab.tasks import span_answers
 
-        assert isinstance(features, span_answers.Windows)
-        broken = sum(1 for logits in outputs if not np.isfinite(logits).all())
-        if broken:
-            raise LabError(
-                f"{broken} of {len(outputs)} windows of task '{self.name}' have outputs that are not finite: "
-                f"the training diverged. Lower the learning rate."
-            )
-        found = span_answers.answers(
-            outputs, features, examples, n_best=self.n_best, max_answer=self.max_answer
+        assert isinstance(samples, span_answers.Windows)
+        check_finite(outputs, self.name)
+        split = splits.judged[name]
+        ids, gold = split["id"][:], references(split)
+        answers = span_answers.answers(
+            outputs, samples, split["pair"][:], n_best=self.n_best, max_answer=self.max_answer
         )
-        values = self._values(found, examples, self.rule(split))
-        facts: dict[str, Any] = {"windows": len(features)}
+        values = self._values(answers, gold, self.rule(name))
+        facts: dict[str, Any] = {"windows": len(samples)}
         threshold = None
         if self.unanswerable:
             chosen = qa_scores.best_threshold(values["f1"], values["unanswerable"], values["null_odds"])
             threshold = chosen.value
             facts |= {
                 "null_threshold": threshold,
-                "null_threshold_chosen": f"for the best F1 on {split}",
+                "null_threshold_chosen": f"for the best F1 on {name}",
                 "answered": int((values["null_odds"] <= threshold).sum()),
             }
-        texts = ["" if threshold is not None and a.null_odds > threshold else a.best for a in found]
-        return Outcome(
+        texts = ["" if threshold is not None and a.null_odds > threshold else a.best for a in answers]
+        return Result(
             scores=self._scores(values, threshold),
-            rows=self._rows(found, texts, examples),
-            files=self._files(found, texts, examples, "" if split == "dev" else f"_{split}"),
+            rows=self._rows(answers, texts, ids, gold),
+            files=self._files(answers, texts, ids, "" if name == "dev" else f"_{name}"),
             facts=facts,
         )
 
-    def _values(self, found: Sequence[Answer], examples: Examples, rule: str) -> dict[str, np.ndarray]:
+    def _values(
+        self, answers: Sequence[Answer], gold: Sequence[list[str]], rule: str
+    ) -> dict[str, np.ndarray]:
         """For each question: scores 0 to 1 of its best span, whether it is unanswerable, its null odds."""
         exact, overlap = [], []
-        for answer, gold in zip(found, examples.references, strict=True):
+        for answer, given in zip(answers, gold, strict=True):
             # Version 2.0: a span is no answer to an unanswerable question, and right answers have words.
-            right = qa_scores.accepted(gold) if self.unanswerable else gold
+            right = qa_scores.accepted(given) if self.unanswerable else given
             exact.append(qa_scores.exact_match(answer.best, right, rule))
             overlap.append(qa_scores.f1(answer.best, right, rule, empty_agrees=self.unanswerable))
         return {
             "exact_match": np.asarray(exact),
             "f1": np.asarray(overlap),
-            "unanswerable": np.asarray([not gold for gold in examples.references]),
-            "null_odds": np.asarray([answer.null_odds for answer in found]),
+            "unanswerable": np.asarray([not given for given in gold]),
+            "null_odds": np.asarray([answer.null_odds for answer in answers]),
         }
 
     def _scores(self, values: dict[str, np.ndarray], threshold: float | None) -> dict[str, float]:
@@ -286,26 +296,23 @@ class SpanTask(Task):
         return scores
 
     def _rows(
-        self, found: Sequence[Answer], texts: Sequence[str], examples: Examples
+        self, answers: Sequence[Answer], texts: Sequence[str], ids: Sequence[str], gold: Sequence[list[str]]
     ) -> list[dict[str, Any]]:
         rows = []
-        for i, text, answer, gold in zip(examples.ids, texts, found, examples.references, strict=True):
-            row = {"id": i, "prediction": text, "reference": gold}
+        for i, text, answer, right in zip(ids, texts, answers, gold, strict=True):
+            row: dict[str, Any] = {"id": i, "prediction": text, "reference": right}
             if self.unanswerable:
                 row |= {"best_span": answer.best, "null_odds": answer.null_odds}
             rows.append(row)
         return rows
 
     def _files(
-        self, found: Sequence[Answer], texts: Sequence[str], examples: Examples, suffix: str
+        self, answers: Sequence[Answer], texts: Sequence[str], ids: Sequence[str], suffix: str
     ) -> dict[str, str]:
-        best = {i: self._candidates(answer) for i, answer in zip(examples.ids, found, strict=True)}
-        files = {
-            "predictions": dict(zip(examples.ids, texts, strict=True)),
-            "nbest": best,
-        }
+        best = {i: self._candidates(answer) for i, answer in zip(ids, answers, strict=True)}
+        files = {"predictions": dict(zip(ids, texts, strict=True)), "nbest": best}
         if self.unanswerable:
-            files["null_odds"] = {i: a.null_odds for i, a in zip(examples.ids, found, strict=True)}
+            files["null_odds"] = {i: a.null_odds for i, a in zip(ids, answers, strict=True)}
         return {f"{name}{suffix}.json": json.dumps(content) for name, content in files.items()}
 
     def _candidates(self, answer: Answer) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.span_features import Windows
 
 #: Null odds of a question without any span to answer with (an empty context): above every threshold.
@@ -46,29 +45,29 @@ class Answer:
 
 
 def answers(
-    outputs: Sequence[np.ndarray], windows: Windows, examples: Examples, *, n_best: int, max_answer: int
+    outputs: Sequence[np.ndarray], windows: Windows, contexts: Sequence[str], *, n_best: int, max_answer: int
 ) -> list[Answer]:
-    """The answer to each example.
+    """The answer to each example, whose context is one of `contexts`.
 
     outputs: (tokens, 2) start and end logits of each window. A span begins and ends in the context, is at most
     `max_answer` tokens long, and is scored by the sum of its two logits; of the windows that hold it, the best
     counts. All spans are compared, not only those between the best 20 starts and ends.
     """
-    found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(examples))]
-    null = np.full(len(examples), np.inf)
+    found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(contexts))]
+    null = np.full(len(contexts), np.inf)
     for row, logits in enumerate(outputs):
         example = int(windows.example[row])
         scores = logits.astype(np.float64)
         null[example] = min(null[example], float(scores[windows.null_at[row]].sum()))
         offsets = windows.offsets[row]
         at = int(windows.context_at[row])
-        context = examples.texts[example][1] or ""
+        context = contexts[example]
         for first, last, score in _best(scores[at : at + len(offsets)], n_best, max_answer):
             span = _trim(context, int(offsets[first, 0]), int(offsets[last, 1]))
             if span is not None:
                 found[example][span] = max(score, found[example].get(span, -np.inf))
     return [
-        Answer(_ranked(spans, examples.texts[number][1] or "", n_best), float(null[number]))
+        Answer(_ranked(spans, contexts[number], n_best), float(null[number]))
         for number, spans in enumerate(found)
     ]
 

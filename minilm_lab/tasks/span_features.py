@@ -11,14 +11,17 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.features import Features, check_padding
 from minilm_lab.tasks.qa_data import NO_SPAN
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +54,9 @@ class _Window:
 
 
 def windows(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, *, length: int, stride: int, max_question: int
+    split: Dataset, tokenizer: PreTrainedTokenizerBase, *, length: int, stride: int, max_question: int
 ) -> Windows:
-    """Tokenise `examples` (see ``qa_data.questions``) to windows of at most `length` tokens.
+    """Tokenise a split (see ``qa_data.questions``) to windows of at most `length` tokens.
 
     Questions longer than `max_question` tokens are cut, and counted in a warning. Raises LabError when the
     tokenizer gives no offsets, or has no [CLS] or no padding token.
@@ -69,12 +72,12 @@ def windows(
             f"The tokenizer of {tokenizer.name_or_path} has no [CLS] token, which stands for 'no answer in this "
             f"window'. Use a model of BERT's kind."
         )
-    asked, lengths = _questions([question for question, _ in examples.texts], tokenizer, max_question)
-    contexts = [context or "" for _, context in examples.texts]
+    asked, lengths = _questions(split["text"][:], tokenizer, max_question)
+    contexts, spans = split["pair"][:], split["label"][:]
     found = sorted(
         _encode(asked, contexts, lengths, tokenizer, length, stride), key=lambda window: window.example
     )
-    labels = [_target(window, examples.labels[window.example]) for window in found]
+    labels = [_target(window, spans[window.example]) for window in found]
     has_segments = found[0].segments is not None
     return Windows(
         input_ids=[window.input_ids for window in found],
@@ -157,11 +160,11 @@ def _encode(
                 )
 
 
-def _target(window: _Window, span: tuple[int, int]) -> tuple[int, int]:
+def _target(window: _Window, span: Sequence[int]) -> tuple[int, int]:
     """The first and the last token of the answer with the characters `span`; twice [CLS] if it is not in here."""
     start, end = span
     offsets = window.offsets
-    if tuple(span) == NO_SPAN or not len(offsets) or start < offsets[0, 0] or end > offsets[-1, 1]:
+    if list(span) == NO_SPAN or not len(offsets) or start < offsets[0, 0] or end > offsets[-1, 1]:
         return window.null_at, window.null_at
     # The tokens that share a character with the answer. A token may begin with a space, or hold more than it.
     inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))

@@ -6,12 +6,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.tasks.base import Examples, Splits
 from minilm_lab.tasks.qa_scores import MLQA_LANGUAGES, SQUAD
 from minilm_lab.tasks.span import SpanTask
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class CrossLingualSpans(SpanTask):
     def load(self, hub: str | None, cache: Path) -> Splits:
         """Read train, dev and the test languages that have data; LabError when none has."""
         splits = super().load(hub, cache)
-        found: dict[str, Examples] = {}
+        found: dict[str, Dataset] = {}
         missing: list[str] = []
         notes = [splits.data_note] if splits.data_note else []
         for context, question in self._pairs():
@@ -96,7 +99,7 @@ class CrossLingualSpans(SpanTask):
             return SQUAD
         return self.dev_language if split == "dev" else split.partition("-")[0]
 
-    def known_metrics(self) -> dict[str, str]:
+    def known_metrics(self) -> Mapping[str, str]:
         """Exact match and F1, by the rule of `normalisation`."""
         known = super().known_metrics()
         if self.normalisation == SQUAD:
@@ -106,10 +109,13 @@ class CrossLingualSpans(SpanTask):
             for name, text in known.items()
         }
 
-    def combine(self, dev: Mapping[str, float], extra: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    def combine(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """The mean over the languages, each language as `metric_language`, and dev as `metric_dev`."""
-        means = {name: sum(scores[name] for scores in extra.values()) / len(extra) for name in self.metrics}
-        return {**means, **super().combine({}, {**extra, "dev": dev})}
+        tests = {split: part for split, part in scores.items() if split != "dev"}
+        means = {name: sum(part[name] for part in tests.values()) / len(tests) for name in self.metrics}
+        for split, part in {**tests, "dev": scores["dev"]}.items():
+            means |= {f"{name}_{split}": float(value) for name, value in part.items()}
+        return means
 
     def definitions(self, scores: Mapping[str, float]) -> dict[str, str]:
         """See `Task.definitions`; a score without a language is the mean over the languages."""
@@ -123,7 +129,7 @@ class CrossLingualSpans(SpanTask):
 
     def _test(
         self, context: str, question: str, hub: str | None, cache: Path, notes: list[str]
-    ) -> Examples | None:
+    ) -> Dataset | None:
         """The test questions of a pair of languages; None where there is no data for it."""
         from minilm_lab.tasks.sources import NoSuchConfigError
 

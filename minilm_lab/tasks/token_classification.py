@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minilm_lab.data.splits import Splits, table
 from minilm_lab.errors import LabError
+from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import tags
-from minilm_lab.tasks.base import Examples, Outcome, Splits
-from minilm_lab.tasks.batching import IGNORED
-from minilm_lab.tasks.features import Features, check_padding
+from minilm_lab.tasks.features import IGNORED, Features, arrays, check_padding, tokenised
 from minilm_lab.tasks.hub import HubTask
+from minilm_lab.tasks.metrics import check_finite
 from minilm_lab.tasks.reading import Source
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+    from minilm_lab.tasks.batching import Samples
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +38,8 @@ log = logging.getLogger(__name__)
 class TokenFeatures(Features):
     """Tokenised words."""
 
-    #: For each token the number of the word that it begins, −1 where it begins none.
     words: list[np.ndarray] = field(default_factory=list)
-    #: Names of the classes.
-    names: tuple[str, ...] = ()
+    """For each token the number of the word that it begins, −1 where it begins none."""
 
 
 @dataclass
@@ -47,16 +49,15 @@ class TokenTask(HubTask):
     kinds: ClassVar[tuple[str, ...]] = ("token_classification",)
 
     kind: str = "token_classification"
-    #: The column of words.
     text: list[str] = field(default_factory=lambda: ["tokens"])
-    #: The column of tags.
+    """The column of words."""
     label: str = "tags"
+    """The column of tags."""
     metrics: list[str] = field(default_factory=lambda: ["entity_f1", "entity_precision", "entity_recall"])
     score: str = "entity_f1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._classes: tuple[str, ...] = ()
         if len(self.text) != 1:
             raise LabError(f"task.text={self.text} must name one column, that of the words.")
         if self.test:
@@ -67,73 +68,51 @@ class TokenTask(HubTask):
         """What a prediction is."""
         return "tag of each word"
 
-    def known_metrics(self) -> dict[str, str]:
+    def known_metrics(self) -> Mapping[str, str]:
         """The metrics of tags."""
         return tags.METRICS
 
     def load(self, hub: str | None, cache: Path) -> Splits:
-        """See `Task.load`."""
+        """See `Task.load`; a label is the list of the numbers of a text's tags."""
         splits = super().load(hub, cache)
-        assert splits.labels is not None
         if any(name.startswith("entity_") for name in self.metrics):
-            tags.check_entities(splits.labels)
-        self._classes = tuple(splits.labels)
+            tags.check_entities(splits.labels or [])
         return splits
 
-    def featurize(
-        self, examples: Examples, tokenizer: PreTrainedTokenizerBase, *, training: bool
-    ) -> TokenFeatures:
-        """See `Task.featurize`; labels are one a token, −100 where it begins no word."""
+    def features(self, splits: Splits, name: str, tokenizer: PreTrainedTokenizerBase) -> TokenFeatures:
+        """See `Task.features`; labels are one a token, −100 where it begins no word."""
         check_padding(tokenizer)
-        assert self._classes, "load() comes first: it knows the classes"
-        texts = [text for text, _ in examples.texts]
-        encoded = tokenizer(
-            texts,
-            truncation=True,
-            max_length=self.length,
-            padding=False,
-            return_attention_mask=False,
-            return_offsets_mapping=True,
-            verbose=False,
+        split = splits.named(name)
+        texts, numbers = split["text"][:], split["label"][:]
+        encoded = tokenised(
+            tokenizer, texts, None, truncation=True, max_length=self.length, return_offsets_mapping=True
         )
-        ids = [np.asarray(row, dtype=np.int64) for row in encoded["input_ids"]]
-        segments = encoded.get("token_type_ids")
-        words = [
-            beginnings(text, offsets) for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
-        ]
-        labels = [
-            np.where(begun >= 0, np.asarray(row, dtype=np.int64)[begun], IGNORED)
-            for begun, row in zip(words, examples.labels, strict=True)
-        ]
+        ids, segments = arrays(encoded["input_ids"]), encoded.get("token_type_ids")
+        pairs = zip(texts, encoded["offset_mapping"], strict=True)
+        words = [beginnings(text, offsets) for text, offsets in pairs]
         return TokenFeatures(
             input_ids=ids,
-            token_type_ids=None
-            if segments is None
-            else [np.asarray(row, dtype=np.int64) for row in segments],
-            labels=labels,
+            token_type_ids=None if segments is None else arrays(segments),
+            labels=[
+                np.where(begun >= 0, np.asarray(row, dtype=np.int64)[begun], IGNORED)
+                for begun, row in zip(words, numbers, strict=True)
+            ],
             lengths=np.asarray([len(row) for row in ids]),
-            pad_id=tokenizer.pad_token_id,
+            pad_id=int(tokenizer.pad_token_id),
             words=words,
-            names=self._classes,
         )
 
-    def judge(
-        self, outputs: Sequence[np.ndarray], examples: Examples, features: Features, split: str
-    ) -> Outcome:
+    def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:
         """See `Task.judge`; outputs: (tokens, classes) for each example."""
-        assert isinstance(features, TokenFeatures)
-        names = features.names
-        expected = [[names[number] for number in row] for row in examples.labels]
+        assert isinstance(samples, TokenFeatures) and splits.labels is not None
+        check_finite(outputs, self.name)
+        names, split = splits.labels, splits.judged[name]
+        expected = [[names[number] for number in row] for row in split["label"][:]]
         predicted, unseen = [], 0
-        for scores, begun, gold in zip(outputs, features.words, expected, strict=True):
-            if not np.isfinite(scores).all():
-                raise LabError(
-                    f"predictions for task '{self.name}' are not finite: the training diverged. "
-                    f"Lower the learning rate."
-                )
+        for logits, begun, gold in zip(outputs, samples.words, expected, strict=True):
             row = [tags.OUTSIDE] * len(gold)
             for token in np.flatnonzero(begun >= 0):
-                row[begun[token]] = names[int(scores[token].argmax())]
+                row[begun[token]] = names[int(logits[token].argmax())]
             unseen += len(gold) - int((begun >= 0).sum())
             predicted.append(row)
         if unseen:
@@ -141,21 +120,20 @@ class TokenTask(HubTask):
                 "%d of %d words of '%s' have no token within task.length=%d: predicted as O.",
                 unseen,
                 sum(map(len, expected)),
-                split,
+                name,
                 self.length,
             )
         rows = [
             {"id": i, "prediction": p, "reference": e}
-            for i, p, e in zip(examples.ids, predicted, expected, strict=True)
+            for i, p, e in zip(split["id"][:], predicted, expected, strict=True)
         ]
-        return Outcome(
-            tags.score(self.metrics, predicted, expected), rows, facts={"words_without_token": unseen}
-        )
+        scores = tags.score(self.metrics, predicted, expected)
+        return Result(scores, rows, facts={"words_without_token": unseen})
 
     def _names(self, train: Any, training: Source) -> list[str]:
         return tags.tag_names(self.labels, train, training.label)
 
-    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Examples, int]:
+    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
         assert names is not None
         where = f"{source.key}.label={source.label} in '{split}' of {source}"
         numbers = tags.tag_numbers(data, source.label, names, where)
@@ -169,18 +147,18 @@ class TokenTask(HubTask):
                 f"{where}: {len(wrong)} of {len(words)} examples have not one tag a word; the first is example "
                 f"{first} with {len(words[first])} words and {len(numbers[first])} tags."
             )
-        kept = [row for row, own in enumerate(words) if own]
-        if not kept:
+        filled = [row for row, cells in enumerate(words) if cells]
+        if not filled:
             raise LabError(f"{where}: no example has words.")
-        if len(kept) < len(words):
-            log.warning(
-                "%s: %d of %d examples have no words; dropped.", where, len(words) - len(kept), len(words)
-            )
-        return Examples(
-            [(joined(words[row]), None) for row in kept],
-            [numbers[row] for row in kept],
-            [f"{split}-{row}" for row in kept],
-        ), len(words) - len(kept)
+        dropped = len(words) - len(filled)
+        if dropped:
+            log.warning("%s: %d of %d examples have no words; dropped.", where, dropped, len(words))
+        rows = table(
+            id=[f"{split}-{row}" for row in filled],
+            text=[joined(words[row]) for row in filled],
+            label=[numbers[row] for row in filled],
+        )
+        return rows, dropped
 
 
 def joined(words: Sequence[Any]) -> str:

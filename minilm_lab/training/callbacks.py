@@ -74,9 +74,7 @@ class Journal(pl.Callback):
             scale = trainer.accumulate_grad_batches if name == "loss" else 1
             self._sums[name] = self._sums.get(name, 0) + value.detach() * scale
         self._batches += 1
-        # Corpora count the real tokens of a batch; fine-tuning batches have their mask.
-        tokens = batch["tokens"] if "tokens" in batch else batch["attention_mask"].sum()
-        self._uncounted = self._uncounted + tokens
+        self._uncounted = self._uncounted + _tokens(batch)
         if trainer.global_step == self.step:
             return  # within an accumulation
         self.step = trainer.global_step
@@ -107,6 +105,14 @@ class Journal(pl.Callback):
                 flat |= {f"{name}/{metric}": value for metric, value in scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics(flat, step=trainer.global_step)
+
+
+def _tokens(batch: dict[str, Any]) -> Tensor | int:
+    """Real tokens of a batch: its own count, or the sum of its masks (of several fields, several)."""
+    if "tokens" in batch:
+        count: Tensor | int = batch["tokens"]
+        return count
+    return sum(mask.sum() for name, mask in batch.items() if name.endswith("attention_mask"))
 
 
 def _over_ranks(trainer: pl.Trainer, value: Tensor | int, how: str) -> float:

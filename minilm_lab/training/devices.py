@@ -1,8 +1,6 @@
-"""What this machine can do: devices, precision, and the attention kernel that trains fastest."""
+"""What this machine can do: devices and precision."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,13 +8,6 @@ from minilm_lab.errors import LabError, nearest
 from minilm_lab.relations.api import available_backends
 from minilm_lab.training.settings import Impl, TrainerSettings
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-PLAIN_UP_TO = 256
-"""Tokens. On a CPU with bfloat16 tiles the fused attention kernel's backward takes 2 to 6 times as long as plain
-products up to this length (batch x length 4,096, 12 heads of 32, one core: 75 against 13 ms at 64, 160 against 41 at
-128; at 512 they are level and the fused one needs less memory). `minilm-lab bench` measures whole steps."""
 USUAL_STRATEGIES = ("auto", "ddp")
 """Strategies that are known without asking Lightning, which takes seconds to import."""
 
@@ -40,16 +31,6 @@ def _cpu_multiplies_bf16() -> bool:
     # AMX tiles: four and more times the float32 rate. Without them bf16 on a CPU is slower than float32.
     check = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(check()) if check is not None else False
-
-
-def use_fastest_attention(model: PreTrainedModel, on_cpu: bool, precision: str, length: int) -> None:
-    """Choose the kernel of a model that is trained at `precision` on sequences of `length` tokens."""
-    from minilm_lab.models.families import family_of
-
-    if family_of(model.config).eager_only:
-        return  # the library has one kernel only
-    plain = on_cpu and precision == "bf16-mixed" and length <= PLAIN_UP_TO
-    model.set_attn_implementation("eager" if plain else "sdpa")
 
 
 def check_device(impl: Impl, trainer: TrainerSettings) -> None:

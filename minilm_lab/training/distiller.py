@@ -16,13 +16,14 @@ from minilm_lab.data.masking import masking_for
 from minilm_lab.errors import LabError
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.assistant import AssistantTeacher
+from minilm_lab.models.attention import use_fastest_attention
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import model_card, save_model
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Seen
 from minilm_lab.objectives.base import Loss, Views
 from minilm_lab.runs.folder import RunFolder
-from minilm_lab.training.devices import precision_of, use_fastest_attention, uses_gpu
+from minilm_lab.training.devices import precision_of, uses_gpu
 from minilm_lab.training.distillation import Distillation
 from minilm_lab.training.evaluating import Evaluating
 from minilm_lab.training.fit import Training

@@ -61,6 +61,8 @@ class Tune(Optim):
     """Sentences (or pairs) a step."""
     select: str = "last"
     """last: score of the last epoch; best: of the best epoch on dev (said in the record: it is chosen on dev)."""
+    evaluate_every: Optional[int] = None
+    """Steps between two evaluations on dev; null = once an epoch (a task may take too long for that: at the end)."""
     seed: int = 0
     """Seed of the task head, the order of samples and dropout."""
     save_model: bool = False
@@ -68,7 +70,7 @@ class Tune(Optim):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive("tune", self, "batch_size")
+        _positive("tune", self, "batch_size", "evaluate_every")
         if self.seed < 0:
             raise LabError(f"tune.seed={self.seed} must be a whole number, 0 or more")
         if self.select not in ("last", "best"):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tasks.helpers import pairs_of
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig
 
 from minilm_lab import hub_access
@@ -221,7 +222,7 @@ def test_impossible_settings(fields: dict[str, Any], message: str) -> None:
 def test_texts_of_a_task(tiny_task: Path, tmp_path: Path) -> None:
     task = HubTask(name="own", path=str(tiny_task))
     found, note = real_texts.training_texts(task, 7, None, tmp_path)
-    whole = list(task.load(None, tmp_path).train.texts)
+    whole = pairs_of(task.load(None, tmp_path).train)
     assert found == whole[:7] and note == "training set of own"
     many, _ = real_texts.training_texts(task, len(whole) + 3, None, tmp_path)
     assert many == [*whole, *whole[:3]]

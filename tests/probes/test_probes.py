@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from tasks.helpers import pairs_of, references
 from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
@@ -41,12 +42,12 @@ def test_neighbours_against_a_loop(tiny_task, model, reader, tmp_path, k):
     probe = NeighboursProbe(task=classes(tiny_task), k=k, train_examples=30, dev_examples=15, length=32)
     splits = probe.load(None, tmp_path)
     assert (len(splits.train), len(splits.dev)) == (30, 15)
-    known = Encoder(model, reader, length=32)(splits.train.texts).double()
-    asked = Encoder(model, reader, length=32)(splits.dev.texts).double()
+    known = Encoder(model, reader, length=32)(pairs_of(splits.train)).double()
+    asked = Encoder(model, reader, length=32)(pairs_of(splits.dev)).double()
     right = 0
-    for row, label in zip(asked, splits.dev.labels, strict=True):
+    for row, label in zip(asked, splits.dev["label"][:], strict=True):
         near = sorted(range(30), key=lambda n: -cosines(row, known[n]))[:k]
-        votes = [splits.train.labels[n] for n in near]
+        votes = [splits.train["label"][:][n] for n in near]
         right += max((0, 1), key=lambda c: (votes.count(c), -c)) == label
     assert probe.measure(model, reader, splits) == {"animals_knn_accuracy": pytest.approx(100 * right / 15)}
 
@@ -87,10 +88,10 @@ def test_similarity_against_a_loop(model, reader, tmp_path):
     probe = SimilarityProbe(task=pairs(tmp_path))
     splits = probe.load(None, tmp_path)
     similar = []
-    for first, second in splits.dev.texts:
+    for first, second in pairs_of(splits.dev):
         a, b = (Encoder(model, reader)([text])[0].double() for text in (first, second))
         similar.append(round(cosines(a, b), 5))
-    expected = 100 * correlation(ranks(similar), ranks(splits.dev.references))
+    expected = 100 * correlation(ranks(similar), ranks(references(splits.dev)))
     # Rounded cosines: equal pairs tie here, and differ by rounding there.
     assert probe.measure(model, reader, splits)["pairs_spearman"] == pytest.approx(expected, abs=2)
 

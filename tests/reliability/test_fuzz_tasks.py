@@ -14,9 +14,10 @@ import pyarrow.parquet
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tasks.helpers import pairs_of
 
+from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Splits
 from minilm_lab.tasks.hub import HubTask
 
 from .fuzzing import Count, cases
@@ -54,12 +55,12 @@ def load(folder: Path, suffix: str, data: bytes, **fields: Any) -> Splits:
 def is_right(splits: Splits) -> None:
     """No example without a label, no label without a class, no number that is none."""
     for examples in (splits.train, splits.dev):
-        assert len(examples.texts) == len(examples.labels) == len(set(examples.ids)) > 0
-        assert all(isinstance(text, str) for text, _ in examples.texts)
+        assert len(pairs_of(examples)) == len(examples["label"][:]) == len(set(examples["id"][:])) > 0
+        assert all(isinstance(text, str) for text, _ in pairs_of(examples))
         if splits.labels is None:
-            assert all(math.isfinite(label) for label in examples.labels)
+            assert all(math.isfinite(label) for label in examples["label"][:])
         else:
-            assert all(0 <= label < len(splits.labels) for label in examples.labels)
+            assert all(0 <= label < len(splits.labels) for label in examples["label"][:])
 
 
 DAMAGE = [b"\0", b"\xff", b'"', b"'", b",", b"\t", b"\n", b"\r", b"\xef\xbb\xbf", b"nan", b"{", b"}", b"[", b"1e999", b"\\u0000", b'""', b"\xed\xa0\x80"]  # fmt: skip
@@ -185,5 +186,5 @@ def test_labels_outside_the_set_and_examples_twice(count: Count, tmp_path: Path)
     with pytest.raises(LabError, match=r"outside the declared classes .*'bird' \(1 times\)"):
         load(tmp_path / "data", ".csv", encoded(".csv", rows), labels=["cat", "dog"])
     twice = load(tmp_path / "data", ".csv", encoded(".csv", [*ROWS, *ROWS]))
-    assert len(twice.train) == 24 and len(set(twice.train.ids)) == 24
+    assert len(twice.train) == 24 and len(set(twice.train["id"][:])) == 24
     count.refuse()

@@ -134,7 +134,7 @@ def test_a_finetuning_names_its_examples(
     # Step 9 is the second batch of the second epoch of 50 examples; what it saw are these examples' texts.
     assert batches_per_epoch(50, 8) == 7
     tokenizer = sources.load_tokenizer(ready.job.source, None, "source")
-    features = ready.job.task.featurize(ready.job.splits.train, tokenizer, training=True)
+    features = ready.job.task.features(ready.job.splits, "train", tokenizer)
     assert numbers == epoch_order(features.lengths, seed=4, epoch=1, batch_size=8)[1].tolist()
     for row, number in zip(seen[8], numbers, strict=True):
         length = int(features.lengths[number])

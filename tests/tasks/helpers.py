@@ -4,6 +4,11 @@ import json
 
 import pandas as pd
 
+from minilm_lab.data import splits
+from minilm_lab.data.splits import references, table
+
+__all__ = ["featurized", "judged", "make_split", "pairs_of", "references"]
+
 ROWS = {
     "train": [("a", "b", "yes"), ("c, d", 'e "f"', "no"), ("g", "h", "no"), ("ü", "i", "yes")],
     "validation": [("k", "l", "no"), ("m", "n", "yes")],
@@ -49,3 +54,32 @@ def in_hub_layout(root, splits=ROWS):
     )
     (folder / "README.md").write_text(f"---\nconfigs:\n{files}---\n")
     return folder
+
+
+def make_split(pairs, labels, ids, gold=None, groups=None):
+    """A split of (text, pair or None), as readers make it."""
+    second = [pair for _, pair in pairs]
+    return table(
+        id=ids,
+        text=[text for text, _ in pairs],
+        pair=None if None in second else second,
+        label=labels,
+        gold=gold,
+        group=groups,
+    )
+
+
+def pairs_of(split):
+    """(text, None) or (text, pair) of each row."""
+    return list(splits.texts(split))
+
+
+def featurized(task, split, tokenizer, labels=None, training=False):
+    """The features of a split."""
+    return task.features(splits.Splits(split, split, labels), "train" if training else "dev", tokenizer)
+
+
+def judged(task, outputs, split, features, name="dev", labels=None):
+    """What a task makes of outputs for a split."""
+    extra = {} if name == "dev" else {name: split}
+    return task.judge(outputs, features, splits.Splits(split, split, labels, extra=extra), name)

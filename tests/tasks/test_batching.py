@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minilm_lab.tasks.batching import batches_per_epoch, collate, epoch_order, eval_batches, loader
+from minilm_lab.tasks.batching import batches_per_epoch, epoch_order, eval_batches, loader
 from minilm_lab.tasks.features import Features
 from minilm_lab.tasks.hub import HubTask
+from tasks.helpers import pairs_of
 
 
 def make(lengths, segments=True) -> Features:
@@ -116,7 +117,7 @@ def test_a_data_set_smaller_than_a_batch_warns(caplog):
 @pytest.mark.parametrize("segments", [True, False])
 def test_collate_against_padding_one_by_one(segments):
     features = make([3, 7, 2], segments)
-    batch = collate(features, np.asarray([2, 0]))
+    batch = features.batch(np.asarray([2, 0]))
     expected = {
         "input_ids": [[3, 3, 0], [1, 1, 1]],
         "attention_mask": [[1, 1, 0], [1, 1, 1]],
@@ -142,7 +143,7 @@ def test_eval_batches_restore_the_order():
 def test_padding_of_real_data_is_below_a_tenth(config, text, shared_hub, tmp_path):
     train = HubTask(path="nyu-mll/glue", config=config, text=text).load(shared_hub, tmp_path).train
     # Words and punctuation marks stand for tokens: it is the spread of lengths that decides.
-    lengths = np.asarray([len(re.findall(r"\w+|[^\w\s]", f"{a} {b or ''}")) + 2 for a, b in train.texts])
+    lengths = np.asarray([len(re.findall(r"\w+|[^\w\s]", f"{a} {b or ''}")) + 2 for a, b in pairs_of(train)])
     order = epoch_order(lengths, seed=0, epoch=0, batch_size=32)
     padded = sum(len(batch) * lengths[batch].max() for batch in order)
     assert 1 - lengths.sum() / padded < 0.10

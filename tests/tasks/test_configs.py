@@ -9,6 +9,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.tasks.base import Task
 from minilm_lab.tasks.hub import HubTask
 from minilm_lab.tasks.submission import tsv
+from tasks.helpers import pairs_of
 
 NAMES = sorted(file.stem for file in (conf_folder() / "task").glob("[!_]*.yaml"))
 #: Tasks whose data the user names.
@@ -133,7 +134,7 @@ def test_glue_as_the_hub_has_it(name, tmp_path, monkeypatch):
     assert isinstance(task, HubTask)
     splits = task.load(None, tmp_path)
     assert splits.labels == classes
-    tests = {split: part for split, part in splits.extra.items() if not part.labelled}
+    tests = {split: part for split, part in splits.extra.items() if "label" not in part.column_names}
     assert set(tests) == {file.removesuffix(".tsv") for file in task.submissions}
     assert all(len(part) == 3 for part in tests.values())
     assert ("mismatched" in splits.extra) == (name == "mnli")
@@ -144,7 +145,7 @@ def test_the_diagnostic_set_with_a_training_set_of_its_own(shared_hub, tmp_path)
     file.write_text('Domain\tPremise\tHypothesis\tLabel\nNews\t"A b\tC\tneutral\n\tD"\tE\tcontradiction\n')
     task = build(config("ax", f"task.path={file}"), "task")
     splits = task.load(shared_hub, tmp_path)
-    assert splits.dev.texts == [('"A b', "C"), ('D"', "E")] and splits.dev.labels == [1, 2]
+    assert pairs_of(splits.dev) == [('"A b', "C"), ('D"', "E")] and splits.dev["label"][:] == [1, 2]
     assert len(splits.train) == 8999
     assert splits.data_note == "subset: train 8,999 of 392,702, dev 2 of 1,104"
 
@@ -153,4 +154,4 @@ def test_the_diagnostic_set_with_a_training_set_of_its_own(shared_hub, tmp_path)
 def test_real_data(name, shared_hub, tmp_path):
     splits = build(config(name), "task").load(shared_hub, tmp_path)
     assert (len(splits.train), len(splits.dev), splits.labels, splits.data_note) == LOCAL[name]
-    assert {text for text, _ in splits.train.texts} - {text for text, _ in splits.dev.texts}
+    assert {text for text, _ in pairs_of(splits.train)} - {text for text, _ in pairs_of(splits.dev)}

@@ -5,33 +5,33 @@ import random
 import pytest
 
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.holdout import first, hold_out
+from tasks.helpers import make_split, pairs_of
 
 
 def make(numbers):
     texts = [(f"text {n}", f"pair {n}" if n % 2 else None) for n in numbers]
-    return Examples(texts, list(numbers), [str(n) for n in numbers], groups=[f"g{n % 3}" for n in numbers])
+    return make_split(texts, list(numbers), [str(n) for n in numbers], groups=[f"g{n % 3}" for n in numbers])
 
 
 def test_fewer_examples_lie_within_more():
     whole = make(range(200))
     parts = [first(whole, count, "x") for count in (10, 50, 200)]
-    labels = [set(part.labels) for part in parts]
+    labels = [set(part["label"][:]) for part in parts]
     assert [len(own) for own in labels] == [10, 50, 200]
     assert labels[0] < labels[1] < labels[2]
-    assert parts[0].labels == sorted(parts[0].labels), "in the order of the data"
-    assert sorted(parts[0].labels) != list(range(10)), "not the first of the file"
+    assert parts[0]["label"][:] == sorted(parts[0]["label"][:]), "in the order of the data"
+    assert sorted(parts[0]["label"][:]) != list(range(10)), "not the first of the file"
     for part in parts:
-        assert part.texts == [whole.texts[n] for n in part.labels]
-        assert part.ids == [str(n) for n in part.labels]
-        assert part.groups == [f"g{n % 3}" for n in part.labels]
+        assert pairs_of(part) == [pairs_of(whole)[n] for n in part["label"][:]]
+        assert part["id"][:] == [str(n) for n in part["label"][:]]
+        assert part["group"][:] == [f"g{n % 3}" for n in part["label"][:]]
 
 
 def test_the_order_of_the_data_plays_no_part():
     numbers = list(range(200))
     random.Random(1).shuffle(numbers)
-    assert set(first(make(numbers), 20, "x").labels) == set(first(make(range(200)), 20, "x").labels)
+    assert set(first(make(numbers), 20, "x")["label"]) == set(first(make(range(200)), 20, "x")["label"])
 
 
 def test_more_than_there_are():
@@ -42,20 +42,22 @@ def test_more_than_there_are():
 def test_copies_of_a_text_are_on_one_side():
     numbers = [n % 150 for n in range(600)]
     rest, held = hold_out(make(numbers), 0.2)
-    assert sorted(rest.labels + held.labels) == sorted(numbers)
-    assert set(rest.labels).isdisjoint(held.labels)
+    assert sorted(rest["label"][:] + held["label"][:]) == sorted(numbers)
+    assert set(rest["label"][:]).isdisjoint(held["label"][:])
     assert 0.1 < len(held) / 600 < 0.3
     again = hold_out(make(range(150)), 0.2)[1]
-    assert set(again.labels) == set(held.labels)
+    assert set(again["label"][:]) == set(held["label"][:])
 
 
 def test_all_that_shares_a_text_is_on_one_side():
-    questions = Examples(
+    questions = make_split(
         [(f"q {n}", f"c {n % 40}") for n in range(400)], list(range(400)), [str(n) for n in range(400)]
     )
     rest, held = hold_out(questions, 0.2, lambda texts: str(texts[1]))
-    assert sorted(rest.labels + held.labels) == list(range(400)) and len(held) and len(held) % 10 == 0
-    assert {c for _, c in rest.texts}.isdisjoint(c for _, c in held.texts)
+    assert (
+        sorted(rest["label"][:] + held["label"][:]) == list(range(400)) and len(held) and len(held) % 10 == 0
+    )
+    assert {c for _, c in pairs_of(rest)}.isdisjoint(c for _, c in pairs_of(held))
 
 
 def test_a_side_without_examples():

@@ -8,6 +8,7 @@ from huggingface_hub import HfApi, constants
 
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.hub import HubTask
+from tasks.helpers import pairs_of, references
 
 from .helpers import PAIR, ROWS, in_hub_layout, labelled, write
 
@@ -21,22 +22,21 @@ def cache(tmp_path):
 def test_files_of_every_kind(suffix, tmp_path, cache):
     splits = HubTask(path=write(tmp_path / "data", suffix), **PAIR).load(None, cache)
     assert splits.labels == ["no", "yes"]
-    assert splits.num_outputs == 2
-    assert splits.train.texts == [row[:2] for row in ROWS["train"]]
-    assert splits.train.labels == splits.train.references == [1, 0, 0, 1]
-    assert (splits.dev.labels, splits.dev.ids) == ([0, 1], ["validation-0", "validation-1"])
+    assert pairs_of(splits.train) == [row[:2] for row in ROWS["train"]]
+    assert splits.train["label"][:] == references(splits.train) == [1, 0, 0, 1]
+    assert (splits.dev["label"][:], splits.dev["id"][:]) == ([0, 1], ["validation-0", "validation-1"])
     assert splits.data_note == ""
 
 
 def test_a_dev_file_is_the_validation_split_and_changes_are_seen(tmp_path, cache):
     folder = tmp_path / "data"
     task = HubTask(path=write(folder, "tsv"), **PAIR)
-    before = task.fingerprint(None, cache)
+    before = task.load(None, cache).checksum()
     (folder / "validation.tsv").rename(folder / "dev.tsv")
-    assert task.fingerprint(None, cache) == before
+    assert task.load(None, cache).checksum() == before
     (folder / "dev.tsv").write_text((folder / "dev.tsv").read_text().replace("m\tn", "m\tN"))
-    assert task.load(None, cache).dev.texts[1] == ("m", "N")
-    assert task.fingerprint(None, cache) != before
+    assert pairs_of(task.load(None, cache).dev)[1] == ("m", "N")
+    assert task.load(None, cache).checksum() != before
 
 
 def test_hub_copy_by_id_and_by_folder(tmp_path, cache):
@@ -44,8 +44,8 @@ def test_hub_copy_by_id_and_by_folder(tmp_path, cache):
     by_id = HubTask(path="someone/pairs", config="cd", **PAIR)
     by_folder = HubTask(path=str(folder), config="cd", **PAIR)
     hub = str(tmp_path / "hub")
-    assert by_id.load(hub, cache).train.texts[0] == ("cda", "b")
-    assert by_id.fingerprint(hub, cache) == by_folder.fingerprint(None, cache)
+    assert pairs_of(by_id.load(hub, cache).train)[0] == ("cda", "b")
+    assert by_id.load(hub, cache).checksum() == by_folder.load(None, cache).checksum()
     with pytest.raises(LabError, match=r"task.config=bc: .* it has: ab, cd"):
         HubTask(path="someone/pairs", config="bc", **PAIR).load(hub, cache)
 
@@ -129,16 +129,16 @@ def test_paths_that_are_no_data(tmp_path, cache):
 )
 def test_labels(cells, declared, names, numbers, tmp_path, cache):
     splits = HubTask(path=labelled(tmp_path / "data", cells), labels=declared).load(None, cache)
-    assert (splits.labels, splits.train.labels) == (names, numbers)
+    assert (splits.labels, splits.train["label"][:]) == (names, numbers)
 
 
 def test_unlabelled_examples_are_dropped_and_counted(tmp_path, cache, caplog):
     path = labelled(tmp_path / "data", [0, -1, 1, None, 1], [1, 0])
     splits = HubTask(path=path, official={"train": 5}).load(None, cache)
     assert splits.labels == ["0", "1"]
-    assert splits.train.labels == [0, 1, 1]
-    assert [text for text, _ in splits.train.texts] == ["t0", "t2", "t4"]
-    assert splits.train.ids == ["train-0", "train-2", "train-4"]
+    assert splits.train["label"][:] == [0, 1, 1]
+    assert [text for text, _ in pairs_of(splits.train)] == ["t0", "t2", "t4"]
+    assert splits.train["id"][:] == ["train-0", "train-2", "train-4"]
     assert splits.data_note == "subset: train 3 of 5; 2 examples without a label dropped"
     assert "2 of 5 examples have no label" in caplog.text
 
@@ -173,8 +173,8 @@ def test_regression(tmp_path, cache):
     fields = {"kind": "regression", "metrics": ["pearson"], "score": "pearson"}
     path = labelled(tmp_path / "data", [0, 2.5, 5])
     splits = HubTask(path=path, bounds=[0.0, 5.0], **fields).load(None, cache)
-    assert (splits.labels, splits.num_outputs, splits.train.labels) == (None, 1, [0.0, 2.5, 5.0])
-    assert all(isinstance(label, float) for label in splits.train.labels)
+    assert (splits.labels, splits.train["label"][:]) == (None, [0.0, 2.5, 5.0])
+    assert all(isinstance(label, float) for label in splits.train["label"][:])
     with pytest.raises(LabError, match=r"1 of 3 labels are not a number from 0 to 4, the first: 5.0"):
         HubTask(path=path, bounds=[0.0, 4.0], **fields).load(None, cache)
     with pytest.raises(LabError, match="1 of 2 labels are not a finite number, the first: None"):
@@ -186,7 +186,7 @@ def test_empty_texts_are_kept_and_counted(tmp_path, cache, caplog):
     path = write(tmp_path / "data", rows=rows, names=("text", "label"))
     with caplog.at_level(logging.WARNING):
         splits = HubTask(path=path).load(None, cache)
-    assert [text for text, _ in splits.train.texts] == ["", "", " ", "x"]
+    assert [text for text, _ in pairs_of(splits.train)] == ["", "", " ", "x"]
     assert "3 of 4 texts in column 'text' of 'train' are empty" in caplog.text
     with pytest.raises(LabError, match="is no text: it holds 0"):
         HubTask(path=path, text=["label"]).load(None, cache)

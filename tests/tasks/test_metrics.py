@@ -9,13 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_lab.errors import LabError
+from minilm_lab.tasks import metrics
 from minilm_lab.tasks.hub import HubTask
-from minilm_lab.tasks.metrics import DEFINITIONS, check, score, score_groups
+from minilm_lab.tasks.metrics import OF_CLASSES, OF_VALUES, score_groups
 
 CLASS_METRICS = ["accuracy", "f1", "f1_macro", "matthews"]
 VALUE_METRICS = ["pearson", "spearman", "sign_accuracy"]
-CLASSES = HubTask(path="x", metrics=CLASS_METRICS)
-VALUES = HubTask(path="x", kind="regression", metrics=VALUE_METRICS, score="pearson")
+
+
+def score(names, predictions, references):
+    return metrics.score(names, np.asarray(predictions), np.asarray(references))
+
 
 pairs_of_bits = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 whole = st.integers(-20, 20)
@@ -32,7 +36,7 @@ def f1(pairs, positive):
 @given(pairs_of_bits)
 def test_class_metrics(pairs):
     predictions, references = zip(*pairs, strict=True)
-    got = score(CLASSES, predictions, references)
+    got = score(CLASS_METRICS, predictions, references)
     assert list(got) == CLASS_METRICS
     assert got["accuracy"] == pytest.approx(100 * sum(p == r for p, r in pairs) / len(pairs))
     assert got["f1"] == pytest.approx(100 * f1(pairs, 1))
@@ -63,7 +67,7 @@ def test_value_metrics(pairs):
     predictions, references = (list(column) for column in zip(*pairs, strict=True))
     if len(set(references)) == 1:
         references[0] += 1
-    got = score(VALUES, predictions, references)
+    got = score(VALUE_METRICS, predictions, references)
     assert list(got) == VALUE_METRICS
     if len(set(predictions)) == 1:
         assert got["pearson"] == got["spearman"] == 0.0
@@ -78,7 +82,7 @@ def test_value_metrics(pairs):
 
 def test_known_case():
     # Three of five right; tp 2, fp 1, fn 1, tn 1.
-    got = score(CLASSES, [1, 1, 1, 0, 0], [1, 1, 0, 1, 0])
+    got = score(CLASS_METRICS, [1, 1, 1, 0, 0], [1, 1, 0, 1, 0])
     assert got["accuracy"] == pytest.approx(60)
     assert got["f1"] == pytest.approx(200 / 3)
     assert got["matthews"] == pytest.approx(100 / 6)
@@ -86,40 +90,34 @@ def test_known_case():
 
 @pytest.mark.parametrize("name", ["matthews", "pearson", "spearman"])
 def test_constant_predictions_are_zero_with_a_warning(name, caplog):
-    task = CLASSES if name == "matthews" else VALUES
+    names = CLASS_METRICS if name == "matthews" else VALUE_METRICS
     with caplog.at_level(logging.WARNING):
-        assert score(task, [1, 1, 1], [0, 1, 1])[name] == 0.0
+        assert score(names, [1, 1, 1], [0, 1, 1])[name] == 0.0
     assert f"{name} is 0 by definition" in caplog.text
 
 
 def test_predictions_that_are_not_finite():
-    with pytest.raises(LabError, match=r"2 of 3 predictions .* not finite"):
-        score(VALUES, [0.1, np.nan, np.inf], [1, 2, 3])
-
-
-def test_sizes_must_agree():
-    with pytest.raises(ValueError, match="one prediction for each"):
-        score(VALUES, np.zeros((3, 1)), np.zeros(3))
+    with pytest.raises(LabError, match=r"2 of 3 predictions for task 'x' are not finite"):
+        metrics.check_finite([np.asarray([0.1]), np.asarray([np.nan, 0]), np.asarray([np.inf])], "x")
 
 
 def test_every_metric_has_a_definition_and_fits_one_kind_of_prediction():
-    assert set(DEFINITIONS) == {*CLASS_METRICS, *VALUE_METRICS}
-    for name in DEFINITIONS:
-        check(name, "class" if name in CLASS_METRICS else "value")
-        with pytest.raises(LabError, match="does not fit"):
-            check(name, "value" if name in CLASS_METRICS else "class")
+    assert (list(OF_CLASSES), list(OF_VALUES)) == (CLASS_METRICS, VALUE_METRICS)
+    for kind, theirs in (("classification", VALUE_METRICS), ("regression", CLASS_METRICS)):
+        for name in theirs:
+            with pytest.raises(LabError, match="does not fit"):
+                HubTask(path="x", kind=kind, metrics=[name], score=name)
     with pytest.raises(LabError, match="Did you mean 'spearman'"):
-        check("spearmann", "value")
+        HubTask(path="x", kind="regression", metrics=["spearmann"], score="spearmann")
 
 
 def test_groups_are_scored_apart_and_averaged_with_equal_weight():
-    predictions, references = np.asarray([1, 1, 0, 1, 0, 0]), [1, 0, 0, 0, 1, 1]
+    predictions, references = np.asarray([[1, 1, 0, 1, 0, 0], [1, 0, 0, 0, 1, 1]])
     groups = ["fr", "fr", "fr", "fr", "de", "de"]  # 2 of 4 right; 0 of 2
-    got = score_groups(CLASSES, predictions, references, groups)
+    got = score_groups(CLASS_METRICS, predictions, references, groups)
     assert got["accuracy_fr"] == 50.0 and got["accuracy_de"] == 0.0
     assert got["accuracy"] == 25.0, "the mean of the groups, not the share of all examples"
     for metric in CLASS_METRICS:
         assert got[metric] == pytest.approx((got[f"{metric}_fr"] + got[f"{metric}_de"]) / 2)
-    own = score(CLASSES, predictions[:4], references[:4])
+    own = score(CLASS_METRICS, predictions[:4], references[:4])
     assert {name: got[f"{name}_fr"] for name in CLASS_METRICS} == own
-    assert score_groups(CLASSES, predictions, references, None) == score(CLASSES, predictions, references)

@@ -9,6 +9,7 @@ import pytest
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.hub import TrainFrom
 from minilm_lab.tasks.multilingual import MultilingualTask
+from tasks.helpers import judged, pairs_of
 
 NAMES = ["no", "yes"]
 
@@ -44,23 +45,24 @@ def make(path, **fields):
 def test_languages_are_joined_and_scored_apart(data, tmp_path):
     task = make(data)
     splits = task.load(None, tmp_path)
-    assert [text for text, _ in splits.train.texts] == ["en train 0", "en train 1"]
-    assert splits.dev.groups == ["en"] * 2 + ["fr"] * 4 + ["de"] * 2
-    assert [i for i in splits.dev.ids if i.startswith("fr")] == [f"fr-validation-{n}" for n in range(4)]
+    assert [text for text, _ in pairs_of(splits.train)] == ["en train 0", "en train 1"]
+    assert splits.dev["group"][:] == ["en"] * 2 + ["fr"] * 4 + ["de"] * 2
+    assert [i for i in splits.dev["id"][:] if i.startswith("fr")] == [f"fr-validation-{n}" for n in range(4)]
     assert all(
-        text.startswith(group) for (text, _), group in zip(splits.dev.texts, splits.dev.groups, strict=True)
+        text.startswith(group)
+        for (text, _), group in zip(pairs_of(splits.dev), splits.dev["group"][:], strict=True)
     )
     assert splits.data_note == "no test data for 1 of 3 languages: de"
     # All right in English, half in French, nothing in German.
     right = [True, True, True, False, True, False, False, False]
     outputs = [
         np.asarray([float(label != ok), float(label == ok)])
-        for label, ok in zip(splits.dev.labels, right, strict=True)
+        for label, ok in zip(splits.dev["label"][:], right, strict=True)
     ]
-    outcome = task.judge(outputs, splits.dev, None, "dev")
+    outcome = judged(task, outputs, splits.dev, None, "dev")
     assert outcome.scores == {"accuracy": 50.0, "accuracy_de": 0.0, "accuracy_en": 100.0, "accuracy_fr": 50.0}
     test = {"accuracy": 75.0, "accuracy_en": 100.0, "accuracy_fr": 50.0}
-    scores = task.combine(outcome.scores, {"test": test})
+    scores = task.combine({"dev": outcome.scores, "test": test})
     assert scores["accuracy_test"] == 75.0 and scores["accuracy_fr_test"] == 50.0
     definitions = task.definitions(scores)
     assert set(definitions) == set(scores)
@@ -70,7 +72,7 @@ def test_languages_are_joined_and_scored_apart(data, tmp_path):
 
 def test_translate_train_all(data, tmp_path):
     splits = make(data, train_languages=None, test_split=None).load(None, tmp_path)
-    assert sorted(text for text, _ in splits.train.texts) == [
+    assert sorted(text for text, _ in pairs_of(splits.train)) == [
         "de train 0",
         "de train 1",
         "en train 0",
@@ -82,7 +84,7 @@ def test_translate_train_all(data, tmp_path):
 
 def test_languages_without_data_are_said(data, tmp_path):
     splits = make(data, languages=["en", "sw", "de", "ur"], test_split=None).load(None, tmp_path)
-    assert set(splits.dev.groups) == {"en", "de"}
+    assert set(splits.dev["group"][:]) == {"en", "de"}
     assert splits.data_note == "no dev data for 2 of 4 languages: sw, ur"
     with pytest.raises(LabError, match=r"task.languages=\['sw', 'ur'\]: .* none of these configurations"):
         make(data, languages=["sw", "ur"]).load(None, tmp_path)
@@ -103,7 +105,7 @@ def test_training_on_other_data(data, tmp_path):
         )
     task = make(data, train_from=TrainFrom(path=str(other)), languages=["fr"], test_split=None)
     splits = task.load(None, tmp_path)
-    assert (splits.train.texts, splits.train.labels) == ([("p", "q"), ("r", "s")], [1, 0])
+    assert (pairs_of(splits.train), splits.train["label"][:]) == ([("p", "q"), ("r", "s")], [1, 0])
     assert splits.data_note == f"trained on {other}"
 
 
@@ -161,6 +163,10 @@ def test_real_xnli(shared_hub, tmp_path):
     assert len(splits.dev) == 5 * 2490 and len(splits.extra["test"]) == 5 * 5010
     # XNLI is balanced: 830 dev examples of each class in each language.
     for language in languages[:-1]:
-        own = [n for n, group in zip(splits.dev.labels, splits.dev.groups, strict=True) if group == language]
+        own = [
+            n
+            for n, group in zip(splits.dev["label"][:], splits.dev["group"][:], strict=True)
+            if group == language
+        ]
         assert [own.count(n) for n in range(3)] == [830] * 3
     assert "no dev data for 1 of 6 languages: hi" in splits.data_note

@@ -11,6 +11,7 @@ import pytest
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.metrics import score
 from minilm_lab.tasks.sentiment import MAX_DEV_FRACTION, Sentiment, unlabelled
+from tasks.helpers import references
 
 
 def made_up(seed: int, count: int) -> list[tuple[float, str]]:
@@ -37,8 +38,9 @@ def words(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-def texts(examples) -> list[str]:
-    return [text for text, pair in examples.texts if pair is None]
+def texts(split) -> list[str]:
+    assert "pair" not in split.column_names
+    return split["text"][:]
 
 
 @pytest.fixture
@@ -55,9 +57,9 @@ def test_split_covers_everything_once(cache):
     assert 0.1 < len(dev) / 600 < 0.3
     assert splits.data_note == ""
     rating = {text: r for rows in SENTENCES.values() for r, text in rows}
-    assert splits.dev.gold == [rating[text] for text in dev]
-    assert splits.dev.labels == [rating[text] / 4 for text in dev]
-    assert (splits.labels, splits.num_outputs) == (None, 1)
+    assert splits.dev["gold"][:] == [rating[text] for text in dev]
+    assert splits.dev["label"][:] == [rating[text] / 4 for text in dev]
+    assert splits.labels is None
 
 
 def test_split_does_not_depend_on_position_or_on_other_sentences(write_sentences, tmp_path_factory, cache):
@@ -82,7 +84,7 @@ def test_copies_are_on_one_side_and_merged(write_sentences):
     assert len(dev) > 3
     keys = [words(text) or text for text in train + dev]
     assert len(keys) == len(set(keys)) == 61  # 60 sentences and "..."; "!" cancels to 0, "Nothing" is 0
-    merged = dict(zip(train + dev, splits.train.gold + splits.dev.gold, strict=True))
+    merged = dict(zip(train + dev, splits.train["gold"][:] + splits.dev["gold"][:], strict=True))
     assert merged["Sentence number 4!"] == 2.0
     assert merged["Sentence number 5!"] == 3.0
     dev_keys = {words(text) or text for text in dev}
@@ -113,7 +115,7 @@ def test_domains(cache):
 def test_fewer_training_examples_are_the_first(cache):
     full, few = Sentiment().load(None, cache), Sentiment(train_examples=50).load(None, cache)
     assert texts(few.train) == texts(full.train)[:50]
-    assert few.dev == full.dev
+    assert few.dev.to_dict() == full.dev.to_dict()
     assert few.data_note == f"subset: train 50 of {len(full.train)}"
     with pytest.raises(LabError, match=rf"task.train_examples=9999 .* give at most {len(full.train)}"):
         Sentiment(train_examples=9999).load(None, cache)
@@ -123,28 +125,28 @@ def test_both_kinds_give_both_scores(cache):
     regression, classification = Sentiment(), Sentiment(kind="classification")
     one, two = regression.load(None, cache), classification.load(None, cache)
     assert two.labels == ["negative", "positive"]
-    assert two.dev.labels == [int(r > 0) for r in one.dev.gold]
-    assert two.dev.gold == one.dev.gold
-    values = np.asarray(one.dev.gold) + np.random.default_rng(0).normal(size=len(one.dev))
+    assert two.dev["label"][:] == [int(r > 0) for r in one.dev["gold"][:]]
+    assert two.dev["gold"][:] == one.dev["gold"][:]
+    values = np.asarray(one.dev["gold"][:]) + np.random.default_rng(0).normal(size=len(one.dev))
     logits = np.stack([5 - values / 2, 5 + values / 2], axis=1)
-    first = score(regression, regression.predictions(values[:, None]), one.dev.references)
-    second = score(classification, classification.predictions(logits), two.dev.references)
+    first = score(regression.metrics, regression.predictions(values[:, None]), references(one.dev))
+    second = score(classification.metrics, classification.predictions(logits), references(two.dev))
     assert first == pytest.approx(second)
     assert list(first) == ["sign_accuracy", "pearson"]
     assert first["sign_accuracy"] == pytest.approx(
-        100 * np.mean((logits.argmax(1) == 1) == (np.asarray(one.dev.gold) > 0))
+        100 * np.mean((logits.argmax(1) == 1) == (np.asarray(one.dev["gold"][:]) > 0))
     )
 
 
 def test_fingerprint_is_of_the_content(cache, write_sentences):
-    before = Sentiment().fingerprint(None, cache)
-    assert before == Sentiment().fingerprint("anywhere", cache)
-    assert before != Sentiment(kind="classification").fingerprint(None, cache)
+    before = Sentiment().load(None, cache).checksum()
+    assert before == Sentiment().load("anywhere", cache).checksum()
+    assert before != Sentiment(kind="classification").load(None, cache).checksum()
     (cache / "packages").rename(cache / "old")
     changed = SENTENCES | {
         "movie": [(-SENTENCES["movie"][0][0], SENTENCES["movie"][0][1]), *SENTENCES["movie"][1:]]
     }
-    assert before != Sentiment().fingerprint(None, write_sentences(changed))
+    assert before != Sentiment().load(None, write_sentences(changed)).checksum()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from minilm_lab.config import build
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.span import SpanTask
+from tasks.helpers import featurized, judged, pairs_of
 
 from . import span_reference
 
@@ -46,10 +47,10 @@ def test_squad_json_and_every_layout_of_the_hub_give_the_same(tmp_path, cache):
     expected = SpanTask(path=str(folder)).load(None, cache)
     data = json.loads((folder / "train-v2.0.json").read_text())
     first = data["data"][0]["paragraphs"][0]
-    assert expected.train.texts[0] == (first["qas"][0]["question"], first["context"])
-    assert expected.train.gold[0] == [a["text"] for a in first["qas"][0]["answers"]]
+    assert pairs_of(expected.train)[0] == (first["qas"][0]["question"], first["context"])
+    assert expected.train["gold"][:][0] == [a["text"] for a in first["qas"][0]["answers"]]
     for (_, context), (start, end), gold in zip(
-        expected.train.texts, expected.train.labels, expected.train.gold, strict=True
+        pairs_of(expected.train), expected.train["label"][:], expected.train["gold"][:], strict=True
     ):
         assert context[start:end] == gold[0]
     assert (len(expected.train), len(expected.dev), expected.data_note) == (7, 5, "")
@@ -83,15 +84,15 @@ def test_squad_json_and_every_layout_of_the_hub_give_the_same(tmp_path, cache):
 def test_a_list_of_answers_is_read_too(tmp_path, cache):
     rows = [row(0) | {"answers": [{"text": "cat", "answer_start": 4}]}]
     splits = both(tmp_path, rows).load(None, cache)
-    assert (splits.train.labels, splits.train.gold) == ([(4, 7)], [["cat"]])
+    assert (splits.train["label"][:], splits.train["gold"][:]) == ([[4, 7]], [["cat"]])
 
 
 def test_answers_that_are_not_in_their_context(tmp_path, cache, caplog):
     rows = [row(0), row(1, answers=[("dog", 4)]), row(2, answers=[("cat", 4), ("mat", 3)]), row(3)]
     with caplog.at_level(logging.WARNING):
         splits = both(tmp_path, rows).load(None, cache)
-    assert splits.train.ids == ["id-0", "id-3"]
-    assert splits.dev.ids == ["id-0", "id-1", "id-2", "id-3"]
+    assert splits.train["id"][:] == ["id-0", "id-3"]
+    assert splits.dev["id"][:] == ["id-0", "id-1", "id-2", "id-3"]
     assert splits.data_note == (
         "2 training questions dropped: answer not in its context; "
         "2 dev questions with an answer not in its context (kept)"
@@ -108,8 +109,8 @@ def test_answers_that_are_not_in_their_context(tmp_path, cache, caplog):
 def test_unanswerable_questions(tmp_path, cache):
     rows = [row(0), row(1, answers=[])]
     splits = both(tmp_path, rows, unanswerable=True).load(None, cache)
-    assert splits.train.labels == [(4, 7), (-1, -1)]
-    assert splits.train.gold == [["cat"], []]
+    assert splits.train["label"][:] == [[4, 7], [-1, -1]]
+    assert splits.train["gold"][:] == [["cat"], []]
     with pytest.raises(LabError, match=r"unanswerable=false, but 1 of 2 questions of 'train' have no answer"):
         both(tmp_path, rows).load(None, cache)
 
@@ -157,9 +158,9 @@ def test_a_share_of_the_contexts_is_held_out(tmp_path, cache):
     rows = [row(n, context=f"The cat sat on mat {n % 20}.") for n in range(100)]
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     splits = SpanTask(path=path, dev_fraction=0.3).load(None, cache)
-    assert sorted(splits.train.ids + splits.dev.ids) == sorted(r["id"] for r in rows)
-    assert 0 < len(splits.dev) == 5 * len({context for _, context in splits.dev.texts}) < 50
-    assert {c for _, c in splits.train.texts}.isdisjoint(c for _, c in splits.dev.texts)
+    assert sorted(splits.train["id"][:] + splits.dev["id"][:]) == sorted(r["id"] for r in rows)
+    assert 0 < len(splits.dev) == 5 * len({context for _, context in pairs_of(splits.dev)}) < 50
+    assert {c for _, c in pairs_of(splits.train)}.isdisjoint(c for _, c in pairs_of(splits.dev))
     assert splits.data_note == "dev: the questions of 30% of train's contexts, held out by hash"
     write_jsonl(tmp_path / "rows.jsonl", [r | {"id": "a"} for r in rows])
     with pytest.raises(LabError, match="ids of 'train' are there more than once, such as 'a'"):
@@ -184,7 +185,7 @@ def test_fewer_training_questions_and_the_note(tmp_path, cache):
     assert (len(splits.train), len(splits.dev)) == (4, 10)
     assert splits.data_note == "subset: train 10 of 90; train: first 4 of 10 by hash"
     larger = both(tmp_path, rows, train_examples=7).load(None, cache)
-    assert set(splits.train.ids) < set(larger.train.ids)
+    assert set(splits.train["id"][:]) < set(larger.train["id"][:])
 
 
 @pytest.mark.parametrize(
@@ -211,10 +212,10 @@ def test_impossible_fields(fields, message):
         SpanTask(path="x", **fields)
 
 
-def judged(task, tokenizer, cache, seed=0):
+def answered(task, tokenizer, cache, seed=0):
     """The dev split, its outcome for random logits, and the file they come from."""
     dev = task.load(None, cache).dev
-    features = task.featurize(dev, tokenizer, training=False)
+    features = featurized(task, dev, tokenizer, training=False)
     random = np.random.default_rng(seed)
     outputs = []
     for row, length in enumerate(features.lengths):
@@ -224,7 +225,7 @@ def judged(task, tokenizer, cache, seed=0):
         logits[first, 0] += random.normal(2)
         logits[last, 1] += random.normal(2)
         outputs.append(logits)
-    return dev, features, outputs, task.judge(outputs, dev, features, "dev")
+    return dev, features, outputs, judged(task, outputs, dev, features, "dev")
 
 
 ALL = list(SpanTask(path="x", unanswerable=True).known_metrics())
@@ -237,10 +238,10 @@ def squad(tmp_path):
 
 def test_scores_are_those_of_the_predictions_file(squad, tokenizer, cache):
     task = SpanTask(path=str(squad), unanswerable=True, metrics=ALL, length=96, stride=20)
-    dev, _, _, outcome = judged(task, tokenizer, cache)
+    dev, _, _, outcome = answered(task, tokenizer, cache)
     data = json.loads((squad / "dev-v2.0.json").read_text())
     predictions = json.loads(outcome.files["predictions.json"])
-    assert list(predictions) == dev.ids
+    assert list(predictions) == dev["id"][:]
     official = span_reference.evaluate(data, predictions)
     names = {"exact": "exact_match", "f1": "f1"}
     for part, prefix in (("", ""), ("HasAns_", "has_ans_"), ("NoAns_", "no_ans_")):
@@ -265,9 +266,9 @@ def test_scores_are_those_of_the_predictions_file(squad, tokenizer, cache):
 
 def test_n_best_and_rows(squad, tokenizer, cache):
     task = SpanTask(path=str(squad), unanswerable=True, metrics=ALL, length=96, stride=20, n_best=5)
-    dev, features, _, outcome = judged(task, tokenizer, cache)
+    dev, features, _, outcome = answered(task, tokenizer, cache)
     candidates = json.loads(outcome.files["nbest.json"])
-    contexts = dict(zip(dev.ids, (context for _, context in dev.texts), strict=True))
+    contexts = dict(zip(dev["id"][:], (context for _, context in pairs_of(dev)), strict=True))
     odds = json.loads(outcome.files["null_odds.json"])
     for line in outcome.rows:
         entries = candidates[line["id"]]
@@ -283,14 +284,14 @@ def test_n_best_and_rows(squad, tokenizer, cache):
         assert line["prediction"] == (
             "" if odds[line["id"]] > outcome.facts["null_threshold"] else line["best_span"]
         )
-    assert [line["reference"] for line in outcome.rows] == dev.gold
+    assert [line["reference"] for line in outcome.rows] == dev["gold"][:]
     assert outcome.facts["windows"] == len(features) > len(dev)
 
 
 def test_without_unanswerable_questions(tmp_path, tokenizer, cache):
     folder = span_reference.write_squad(tmp_path / "squad", sizes=(5, 40), unanswerable=0.0)
     task = SpanTask(path=str(folder), length=96, stride=20)
-    _, _, _, outcome = judged(task, tokenizer, cache)
+    _, _, _, outcome = answered(task, tokenizer, cache)
     data = json.loads((folder / "dev-v2.0.json").read_text())
     official = span_reference.evaluate(data, json.loads(outcome.files["predictions.json"]))
     assert outcome.scores == pytest.approx({"f1": official["f1"], "exact_match": official["exact"]})
@@ -302,17 +303,17 @@ def test_without_unanswerable_questions(tmp_path, tokenizer, cache):
 def test_a_part_without_questions_is_left_out_and_said(tmp_path, tokenizer, cache, caplog):
     folder = span_reference.write_squad(tmp_path / "squad", sizes=(5, 10), unanswerable=0.0)
     task = SpanTask(path=str(folder), unanswerable=True, metrics=["f1", "no_ans_f1"], length=96)
-    _, _, _, outcome = judged(task, tokenizer, cache)
+    _, _, _, outcome = answered(task, tokenizer, cache)
     assert list(outcome.scores) == ["f1"]
     assert "No question fits the metric 'no_ans_f1'" in caplog.text
 
 
 def test_outputs_that_are_not_finite(squad, tokenizer, cache):
     task = SpanTask(path=str(squad), unanswerable=True, length=96)
-    dev, features, outputs, _ = judged(task, tokenizer, cache)
+    dev, features, outputs, _ = answered(task, tokenizer, cache)
     outputs[3][0, 0] = np.nan
-    with pytest.raises(LabError, match=r"1 of \d+ windows .* not finite"):
-        task.judge(outputs, dev, features, "dev")
+    with pytest.raises(LabError, match=r"1 of \d+ predictions .* not finite"):
+        judged(task, outputs, dev, features, "dev")
 
 
 def test_the_definitions_say_what_was_tuned():
@@ -333,6 +334,6 @@ def test_real_data(name, shared_hub, tmp_path):
     splits = build(OmegaConf.load(CONF / f"{name}.yaml"), "task").load(shared_hub, tmp_path)
     assert (len(splits.train), len(splits.dev), splits.data_note) == LOCAL[name]
     for (_, context), (start, end), gold in zip(
-        splits.train.texts, splits.train.labels, splits.train.gold, strict=True
+        pairs_of(splits.train), splits.train["label"][:], splits.train["gold"][:], strict=True
     ):
         assert (start, end) == (-1, -1) if not gold else context[start:end] == gold[0]

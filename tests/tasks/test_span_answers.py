@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.span_answers import HOPELESS, answers, probabilities
 from minilm_lab.tasks.span_features import Windows
 
@@ -36,12 +35,6 @@ def make(contexts, pieces, question=2):
     )
 
 
-def examples(contexts):
-    return Examples(
-        [("q", c) for c in contexts], [(-1, -1)] * len(contexts), [str(n) for n in range(len(contexts))]
-    )
-
-
 def by_loop(outputs, windows, contexts, count, longest):
     """For each context: [(score, text)] of its best spans, and the null score."""
     result = []
@@ -71,7 +64,7 @@ def test_against_a_loop_over_all_spans(count, longest):
     outputs = [random.normal(size=(n, 2)).astype(np.float32) for n in windows.lengths]
     for logits in outputs:  # the question and the separators would win if they could
         logits[1:3] = logits[-1] = 50.0
-    found = answers(outputs, windows, examples(contexts), n_best=count, max_answer=longest)
+    found = answers(outputs, windows, contexts, n_best=count, max_answer=longest)
     for answer, (ranked, null) in zip(
         found, by_loop(outputs, windows, contexts, count, longest), strict=True
     ):
@@ -86,16 +79,14 @@ def test_a_span_is_found_where_the_text_has_it():
     windows = make([CONTEXT], [(0, 2, 7)])
     logits = np.zeros((len(windows.input_ids[0]), 2), dtype=np.float32)
     logits[3 + 1, 0] = logits[3 + 2, 1] = 9.0
-    (answer,) = answers([logits], windows, examples([CONTEXT]), n_best=3, max_answer=30)
+    (answer,) = answers([logits], windows, [CONTEXT], n_best=3, max_answer=30)
     span = answer.spans[0]
     assert (span.text, CONTEXT[span.start : span.end]) == ("four five", "four five")
 
 
 def test_equal_scores_take_the_first_in_the_text_and_the_shorter():
     windows = make([CONTEXT], [(0, 0, 9)])
-    (answer,) = answers(
-        [np.zeros((14, 2), dtype=np.float32)], windows, examples([CONTEXT]), n_best=55, max_answer=30
-    )
+    (answer,) = answers([np.zeros((14, 2), dtype=np.float32)], windows, [CONTEXT], n_best=55, max_answer=30)
     assert [span.text for span in answer.spans[:3]] == ["one", "one two", "one two three"]
     assert len(answer.spans) == 55
 
@@ -114,7 +105,7 @@ def test_an_empty_context_has_no_answer():
         offsets=[np.zeros((0, 2), dtype=np.int32), *windows.offsets],
     )
     outputs = [np.ones((n, 2), dtype=np.float32) for n in empty.lengths]
-    first, second = answers(outputs, empty, examples(["", "a b"]), n_best=20, max_answer=30)
+    first, second = answers(outputs, empty, ["", "a b"], n_best=20, max_answer=30)
     assert (first.spans, first.best, first.null_odds) == ([], "", HOPELESS)
     assert second.best == "a"
 

@@ -9,9 +9,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Examples
-from minilm_lab.tasks.batching import collate
 from minilm_lab.tasks.span_features import windows
+from tasks.helpers import make_split
 
 from .span_reference import WORDS
 
@@ -47,7 +46,7 @@ def kind(request):
 def data(cases):
     """Examples of (question, context, answer or None); the answer's first place counts."""
     labels = [(c.index(a), c.index(a) + len(a)) if a else (-1, -1) for _, c, a in cases]
-    return Examples([(q, c) for q, c, _ in cases], labels, [str(n) for n in range(len(cases))])
+    return make_split([(q, c) for q, c, _ in cases], labels, [str(n) for n in range(len(cases))])
 
 
 def many(count=40, seed=3):
@@ -126,7 +125,7 @@ def test_segments_and_padding(tokenizer):
     found = windows(
         data([("a b", "c d e", "d"), ("a", "f", None)]), tokenizer, length=32, stride=8, max_question=8
     )
-    batch = collate(found, np.asarray([0, 1]))
+    batch = found.batch(np.asarray([0, 1]))
     words = [tokenizer.convert_ids_to_tokens(row) for row in batch["input_ids"].tolist()]
     assert [" ".join(row) for row in words] == [
         "[CLS] a b [SEP] c d e [SEP]",
@@ -142,7 +141,7 @@ def test_padding_stays_right_for_tokenizers_that_pad_on_the_left(tokenizer, monk
     found = windows(
         data([("a b", "c d e", "d"), ("a", "f", "f")]), tokenizer, length=32, stride=8, max_question=8
     )
-    assert collate(found, np.asarray([0, 1]))["attention_mask"].tolist() == [[1] * 8, [1] * 5 + [0] * 3]
+    assert found.batch(np.asarray([0, 1]))["attention_mask"].tolist() == [[1] * 8, [1] * 5 + [0] * 3]
     assert found.labels.tolist() == [[5, 5], [3, 3]]
 
 

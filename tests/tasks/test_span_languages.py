@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from minilm_lab.config import build
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.span_languages import CrossLingualSpans
+from tasks.helpers import featurized, judged, pairs_of
 
 from . import span_reference
 
@@ -75,7 +76,7 @@ def test_xquad_of_the_languages_that_are_there(hub, cache, caplog):
     with caplog.at_level(logging.WARNING):
         splits = task.load(hub, cache)
     assert list(splits.extra) == ["de", "zh"]
-    assert splits.extra["zh"].texts[0] == CHINESE[:2]
+    assert pairs_of(splits.extra["zh"])[0] == CHINESE[:2]
     assert splits.data_note == (
         "subset: train 6 of 87,599, dev 4 of 10,570; de 3 of 1,190; zh 3 of 1,190; no test data: en (1 of 3)"
     )
@@ -100,27 +101,27 @@ def test_a_folder_with_the_authors_files(hub, cache, tmp_path):
     task = load_config("mlqa", **fields)
     splits = task.load(hub, cache)
     assert list(splits.extra) == ["de"]
-    assert splits.dev.gold == [["The cat"]]
+    assert splits.dev["gold"][:] == [["The cat"]]
     crossed = load_config("mlqa", **fields, question_languages=["de", "zh"]).load(hub, cache)
     assert list(crossed.extra) == ["de", "de-zh"]
-    assert crossed.extra["de-zh"].texts == [(CHINESE[0], GERMAN[1])]
+    assert pairs_of(crossed.extra["de-zh"]) == [(CHINESE[0], GERMAN[1])]
     assert "no test data: zh-de, zh (2 of 4)" in crossed.data_note
     assert task.identity() == load_config("mlqa", languages=["de", "zh"], length=384).identity()
 
 
 def outcome(task, examples, tokenizer, split, answer):
     """What the task makes of logits that choose the characters `answer` of every context."""
-    features = task.featurize(examples, tokenizer, training=False)
+    features = featurized(task, examples, tokenizer, training=False)
     outputs = []
     for row, example in enumerate(features.example):
-        begin = examples.texts[example][1].index(answer)
+        begin = pairs_of(examples)[example][1].index(answer)
         places = features.offsets[row]
         inside = np.flatnonzero((places[:, 1] > begin) & (places[:, 0] < begin + len(answer)))
         logits = np.zeros((features.lengths[row], 2), dtype=np.float32)
         logits[features.context_at[row] + inside[0], 0] = 9.0
         logits[features.context_at[row] + inside[-1], 1] = 9.0
         outputs.append(logits)
-    return task.judge(outputs, examples, features, split)
+    return judged(task, outputs, examples, features, split)
 
 
 @pytest.mark.parametrize("normalisation, exact", [("mlqa", 100.0), ("squad", 0.0)])
@@ -142,8 +143,11 @@ def test_the_rule_is_that_of_the_contexts_language(normalisation, exact, hub, ca
 def test_the_headline_is_the_mean_over_the_languages():
     task = load_config("xquad")
     flat = task.combine(
-        {"f1": 80.0, "exact_match": 70.0},
-        {"de": {"f1": 60.0, "exact_match": 50.0}, "zh": {"f1": 30.0, "exact_match": 20.0}},
+        {
+            "dev": {"f1": 80.0, "exact_match": 70.0},
+            "de": {"f1": 60.0, "exact_match": 50.0},
+            "zh": {"f1": 30.0, "exact_match": 20.0},
+        }
     )
     assert flat == {
         "f1": 45.0,

@@ -12,6 +12,7 @@ from transformers import GPT2TokenizerFast
 from minilm_lab.errors import LabError
 from minilm_lab.tasks import tags
 from minilm_lab.tasks.token_classification import TokenTask, beginnings, joined
+from tasks.helpers import featurized, judged, pairs_of
 
 WORDS = {"train": [["ab", "c", "dab"], ["e"]], "validation": [["c", "ab"], ["fab", "g", "a"]]}
 TAGS = {"train": [["B-PER", "I-PER", "O"], ["O"]], "validation": [["O", "B-LOC"], ["B-PER", "O", "O"]]}
@@ -37,17 +38,17 @@ def write(folder, suffix="jsonl", words=WORDS, tags_=TAGS):
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_files_of_every_kind(suffix, tmp_path):
     splits = TokenTask(path=write(tmp_path / "data", suffix), labels=NAMES).load(None, tmp_path)
-    assert splits.train.texts == [("ab c dab", None), ("e", None)]
-    assert splits.train.labels == [[2, 3, 0], [0]]
-    assert splits.dev.labels == [[0, 1], [2, 0, 0]]
-    assert splits.num_outputs == 4
+    assert pairs_of(splits.train) == [("ab c dab", None), ("e", None)]
+    assert splits.train["label"][:] == [[2, 3, 0], [0]]
+    assert splits.dev["label"][:] == [[0, 1], [2, 0, 0]]
+    assert len(splits.labels) == 4
 
 
 def test_tags_as_numbers_and_found_in_the_data(tmp_path):
     numbers = {split: [[NAMES.index(tag) for tag in row] for row in rows] for split, rows in TAGS.items()}
     path = write(tmp_path / "numbers", tags_=numbers)
     splits = TokenTask(path=path, labels=NAMES).load(None, tmp_path)
-    assert splits.dev.labels == numbers["validation"]
+    assert splits.dev["label"][:] == numbers["validation"]
     with pytest.raises(LabError, match=r"the tags are numbers; give their names"):
         TokenTask(path=path).load(None, tmp_path)
     found = {
@@ -71,7 +72,7 @@ def test_tags_that_do_not_fit(tmp_path):
     speech = TokenTask(
         path=path, labels=["OOUN", "BOUN", "IOUN"], metrics=["tag_accuracy"], score="tag_accuracy"
     )
-    assert speech.load(None, tmp_path).num_outputs == 3
+    assert len(speech.load(None, tmp_path).labels) == 3
 
 
 def test_examples_without_words_are_dropped_and_counted(tmp_path, caplog):
@@ -110,10 +111,10 @@ def test_labels_are_on_the_first_sub_word_as_the_library_says(tokenizer, tmp_pat
     tags_ = {split: [[draw.choice(NAMES) for _ in row] for row in rows] for split in words}
     task = TokenTask(path=write(tmp_path / "data", words=words, tags_=tags_), labels=NAMES, length=12)
     examples = task.load(None, tmp_path).train
-    features = task.featurize(examples, tokenizer, training=True)
+    features = featurized(task, examples, tokenizer, training=True)
     cut = 0
     for row, gold, ids, labels in zip(
-        rows, examples.labels, features.input_ids, features.labels, strict=True
+        rows, examples["label"][:], features.input_ids, features.labels, strict=True
     ):
         theirs = tokenizer(row, is_split_into_words=True, truncation=True, max_length=12)
         assert ids.tolist() == theirs["input_ids"]
@@ -178,10 +179,10 @@ def test_judging_counts_words_beyond_the_length(tokenizer, tmp_path, caplog):
     tags_ = {"train": [["B-PER"]], "validation": [["B-PER"] * 10]}
     task = TokenTask(path=write(tmp_path / "data", words=words, tags_=tags_), labels=NAMES, length=8)
     dev = task.load(None, tmp_path).dev
-    features = task.featurize(dev, tokenizer, training=False)
+    features = featurized(task, dev, tokenizer, training=False)
     scores = np.zeros((8, 4), np.float32)
     scores[:, 2] = 1  # B-PER everywhere
-    outcome = task.judge([scores], dev, features, "dev")
+    outcome = judged(task, [scores], dev, features, labels=NAMES)
     assert outcome.rows == [
         {"id": "validation-0", "prediction": ["B-PER"] * 6 + ["O"] * 4, "reference": ["B-PER"] * 10}
     ]
@@ -190,4 +191,4 @@ def test_judging_counts_words_beyond_the_length(tokenizer, tmp_path, caplog):
     assert "4 of 10 words of 'dev' have no token within task.length=8" in caplog.text
     scores[3] = np.nan
     with pytest.raises(LabError, match="not finite"):
-        task.judge([scores], dev, features, "dev")
+        judged(task, [scores], dev, features, labels=NAMES)

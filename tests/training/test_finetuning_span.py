@@ -29,9 +29,9 @@ from transformers import (
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.finetune import plan
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.batching import IGNORED, collate, eval_batches
-from minilm_lab.tasks.features import Features
-from minilm_lab.tasks.heads import SpanExtraction, TokenClassification, head_of
+from minilm_lab.tasks.batching import eval_batches
+from minilm_lab.tasks.features import IGNORED, Features
+from minilm_lab.tasks.module import SpanExtraction, TokenClassification
 
 from .helpers import column, kill_at, lines, only_run
 
@@ -305,6 +305,11 @@ def small_bert(outputs: int) -> BertConfig:
     )
 
 
+def loss_of(module: Any, batch: Any) -> float:
+    (loss,) = module.losses(batch).values()
+    return float(loss)
+
+
 def ragged(labels: Any) -> Features:
     ids = [np.arange(1, n + 1) for n in (4, 2, 6)]
     return Features(ids, None, labels, np.asarray([4, 2, 6]), pad_id=0)
@@ -313,17 +318,17 @@ def ragged(labels: Any) -> Features:
 def test_the_loss_of_spans_against_one_window_at_a_time() -> None:
     model = AutoModelForQuestionAnswering.from_config(small_bert(2)).eval()
     features = ragged(np.asarray([[0, 3], [1, 1], [2, 5]]))
-    head = SpanExtraction()
-    batch = collate(features, np.arange(3))
+    module = SpanExtraction(model, None)  # type: ignore[arg-type]
+    batch = features.batch(np.arange(3))
     expected, logits = [], []
     for ids, (start, end) in zip(features.input_ids, features.labels, strict=True):
         out = model(input_ids=torch.tensor(ids)[None])
         for scores, at in ((out.start_logits, start), (out.end_logits, end)):
             expected.append(F.cross_entropy(scores.double(), torch.tensor([at])))
         logits.append(torch.stack([out.start_logits[0], out.end_logits[0]], -1).detach().numpy())
-    assert head.loss(model, batch).item() == pytest.approx(torch.stack(expected).sum().item() / 6, rel=1e-5)
+    assert loss_of(module, batch) == pytest.approx(torch.stack(expected).sum().item() / 6, rel=1e-5)
     with torch.no_grad():
-        for mine, theirs in zip(head.read(model, batch), logits, strict=True):
+        for mine, theirs in zip(module.predict(batch), logits, strict=True):
             assert mine.shape == theirs.shape and mine.dtype == np.float32
             np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
@@ -336,8 +341,7 @@ def test_the_loss_of_tokens_against_one_text_at_a_time() -> None:
         np.asarray([1, 1, IGNORED, 0, 2, IGNORED]),
     ]
     features = ragged(labels)
-    head = head_of("token_classification", 3)
-    assert isinstance(head, TokenClassification)
+    module = TokenClassification(model, None)  # type: ignore[arg-type]
     total, count = 0.0, 0
     for ids, wanted in zip(features.input_ids, labels, strict=True):
         logits = model(input_ids=torch.tensor(ids)[None]).logits[0].double()
@@ -345,12 +349,12 @@ def test_the_loss_of_tokens_against_one_text_at_a_time() -> None:
             if label != IGNORED:
                 total += -scores.log_softmax(-1)[label].item()
                 count += 1
-    batch = collate(features, np.arange(3))
+    batch = features.batch(np.arange(3))
     assert batch["labels"].tolist()[1] == [IGNORED] * 6
-    assert head.loss(model, batch).item() == pytest.approx(total / count, rel=1e-5)
-    none = collate(features, np.asarray([1]))
-    assert head.loss(model, none).item() == 0.0
+    assert loss_of(module, batch) == pytest.approx(total / count, rel=1e-5)
+    none = features.batch(np.asarray([1]))
+    assert loss_of(module, none) == 0.0
     with torch.no_grad():
-        assert [out.shape for out in head.read(model, batch)] == [(4, 3), (2, 3), (6, 3)]
+        assert [out.shape for out in module.predict(batch)] == [(4, 3), (2, 3), (6, 3)]
     (alone,) = eval_batches(ragged(labels), 3)
     assert alone["index"].tolist() == [2, 0, 1]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from minilm_lab.data.splits import references, table, texts
 from minilm_lab.errors import LabError
-from minilm_lab.tasks import holdout
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.reading import Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
 
-def drop_empty(source: Source, data: Any, split: str, *, fail: bool) -> tuple[Examples, int]:
+def drop_empty(source: Source, data: Any, split: str, *, fail: bool) -> tuple[Dataset, int]:
     """The examples of a split, and how many were dropped because their source or target is empty.
 
     A pair of sources is empty when both are. Raises LabError for cells that are no text, where nothing is left, and,
@@ -34,23 +36,23 @@ def drop_empty(source: Source, data: Any, split: str, *, fail: bool) -> tuple[Ex
         if fail or not kept:
             raise LabError(f"{source.key}.empty: {said}. Mend the data, or drop them with task.empty=drop.")
         log.warning("%s; dropped.", said)
-    examples = Examples(
-        texts=[(rows[row][0], rows[row][1]) for row in kept],
-        labels=[rows[row][2] for row in kept],
-        ids=[f"{split}-{row}" for row in kept],
+    whole = table(
+        id=[f"{split}-{row}" for row in kept],
+        text=[rows[row][0] for row in kept],
+        pair=[rows[row][1] for row in kept] if len(columns) == 2 else None,
+        label=[rows[row][2] for row in kept],
         gold=[[rows[row][2]] for row in kept],
     )
-    return examples, dropped
+    return whole, dropped
 
 
-def one_a_source(examples: Examples) -> Examples:
+def one_a_source(split: Dataset) -> Dataset:
     """One example a source, the first of each, with the targets of all of them as references."""
     rows: dict[tuple[str, str | None], int] = {}
     gold: dict[int, list[str]] = {}
-    for row, (texts, right) in enumerate(zip(examples.texts, examples.references, strict=True)):
-        gold.setdefault(rows.setdefault(texts, row), []).extend(right)
-    merged = holdout.take(examples, list(gold))
-    return Examples(merged.texts, merged.labels, merged.ids, list(gold.values()))
+    for row, (source, right) in enumerate(zip(texts(split), references(split), strict=True)):
+        gold.setdefault(rows.setdefault(source, row), []).extend(right)
+    return split.select(list(gold)).remove_columns("gold").add_column("gold", list(gold.values()))
 
 
 def _texts(data: Any, column: str, setting: str, split: str) -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from minilm_lab.tasks.base import Examples
-from minilm_lab.tasks.batching import IGNORED
-from minilm_lab.tasks.features import Features
+from minilm_lab.tasks.features import IGNORED, Features, arrays, tokenised
 from minilm_lab.tasks.generation.model import Symbols
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +26,12 @@ class TextFeatures(Features):
     labels: for each token its own id where it belongs to the target, −100 where it belongs to the source.
     """
 
-    #: The rules of the tokenizer as JSON: what is generated is made text with them.
     rules: str = ""
-    #: How many sources and targets were cut to their lengths.
+    """The rules of the tokenizer as JSON: what is generated is made text with them."""
     sources_cut: int = 0
+    """How many sources were cut to their length."""
     targets_cut: int = 0
+    """How many targets were cut to their length."""
 
     def decoder(self) -> Tokenizer:
         """The tokenizer, without what the library puts around it."""
@@ -36,7 +39,7 @@ class TextFeatures(Features):
 
 
 def featurize(
-    examples: Examples,
+    split: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
     source_length: int,
@@ -49,23 +52,23 @@ def featurize(
     tokenizer lacks a padding, mask or separator token.
     """
     symbols = Symbols.of(tokenizer)
-    sources, sources_cut = _sources(examples, tokenizer, source_length)
-    targets: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(examples)
+    sources, sources_cut = _sources(split, tokenizer, source_length)
+    targets: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(split)
     targets_cut = 0
     if training:
-        targets, targets_cut = _targets(examples, tokenizer, target_length, symbols.end)
+        targets, targets_cut = _targets(split["label"][:], tokenizer, target_length, symbols.end)
         if targets_cut:
             log.warning(
                 "%d of %d training targets are longer than task.target_length=%d tokens: cut.",
                 targets_cut,
-                len(examples),
+                len(split),
                 target_length,
             )
     if sources_cut:
         log.warning(
             "%d of %d sources are longer than the %d tokens that task.length leaves for them: cut.",
             sources_cut,
-            len(examples),
+            len(split),
             source_length,
         )
     ids = [np.concatenate(pair) for pair in zip(sources, targets, strict=True)]
@@ -75,7 +78,7 @@ def featurize(
     ]
     return TextFeatures(
         input_ids=ids,
-        token_type_ids=None,  # the head knows them: 0 = source, 1 = target
+        token_type_ids=None,  # the module knows them: 0 = source, 1 = target
         labels=labels,
         lengths=np.asarray([len(row) for row in ids]),
         pad_id=symbols.pad,
@@ -85,33 +88,22 @@ def featurize(
     )
 
 
-def _sources(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, length: int
-) -> tuple[list[np.ndarray], int]:
-    first = [text for text, _ in examples.texts]
-    second = [pair for _, pair in examples.texts if pair is not None]
-    settings = {"padding": False, "return_attention_mask": False, "verbose": False}
-    encoded = tokenizer(first, second or None, truncation="longest_first", max_length=length, **settings)[
-        "input_ids"
-    ]
+def _sources(split: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> tuple[list[np.ndarray], int]:
+    first, second = split["text"][:], split["pair"][:] if "pair" in split.column_names else None
+    encoded = tokenised(tokenizer, first, second, truncation="longest_first", max_length=length)["input_ids"]
     # Only those that fill their room can have been cut.
     full = [row for row, ids in enumerate(encoded) if len(ids) == length]
     cut = 0
     if full:
-        again = ([first[row] for row in full], [second[row] for row in full] if second else None)
-        cut = sum(len(ids) > length for ids in tokenizer(*again, **settings)["input_ids"])
-    return [np.asarray(ids, dtype=np.int64) for ids in encoded], cut
+        pairs = None if second is None else [second[row] for row in full]
+        whole = tokenised(tokenizer, [first[row] for row in full], pairs)["input_ids"]
+        cut = sum(len(ids) > length for ids in whole)
+    return arrays(encoded), cut
 
 
 def _targets(
-    examples: Examples, tokenizer: PreTrainedTokenizerBase, length: int, end: int
+    targets: list[str], tokenizer: PreTrainedTokenizerBase, length: int, end: int
 ) -> tuple[list[np.ndarray], int]:
-    encoded = tokenizer(
-        list(examples.labels),
-        add_special_tokens=False,
-        padding=False,
-        return_attention_mask=False,
-        verbose=False,
-    )["input_ids"]
+    encoded = tokenised(tokenizer, targets, None, add_special_tokens=False)["input_ids"]
     cut = sum(len(ids) > length - 1 for ids in encoded)
-    return [np.asarray([*ids[: length - 1], end], dtype=np.int64) for ids in encoded], cut
+    return arrays([[*ids[: length - 1], end] for ids in encoded]), cut

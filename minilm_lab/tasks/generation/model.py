@@ -17,7 +17,9 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 from minilm_lab.models.families import unused_positions
+from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.features import check_padding
+from minilm_lab.tasks.module import check_trained
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +74,13 @@ def check_family(config: PretrainedConfig, what: str) -> None:
         raise LabError(f"{what}: its config.json says is_decoder=true; a generation task needs an encoder.")
 
 
-def load(where: str, revision: str | None, what: str) -> PreTrainedModel:
+def load(backbone: Backbone) -> PreTrainedModel:
     """The model with its masked-LM head, in float32; what the head lacks is drawn at random and said."""
-    check_family(sources.load_config(where, revision, what), what)
-    model, missing = sources.load_model(AutoModelForMaskedLM, where, revision, what)
+    where, revision = backbone.where, backbone.revision
+    check_family(sources.load_config(where, revision, "source"), "source")
+    model, missing = sources.load_model(AutoModelForMaskedLM, where, revision, "source")
+    check_trained(missing, backbone)
+    sources.check_tokenizer(backbone.tokenizer, model.config, where)
     if missing:
         log.info("%s has no trained masked-LM head: a new one is trained with the task.", where)
     return model

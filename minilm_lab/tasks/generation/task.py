@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import holdout
-from minilm_lab.tasks.base import Examples, Outcome, Splits
+from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.generation import scores
 from minilm_lab.tasks.generation.examples import drop_empty, one_a_source
 from minilm_lab.tasks.hub import HubTask
 from minilm_lab.tasks.reading import Source
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.features import Features
+    from minilm_lab.tasks.batching import Samples
     from minilm_lab.tasks.generation.features import TextFeatures
-    from minilm_lab.tasks.heads import TaskHead
+    from minilm_lab.tasks.module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ class GenerationTask(HubTask):
         """What a prediction is."""
         return "text"
 
-    def known_metrics(self) -> dict[str, str]:
+    def known_metrics(self) -> Mapping[str, str]:
         """The metrics of texts."""
         return scores.METRICS
 
@@ -117,22 +120,23 @@ class GenerationTask(HubTask):
         notes += [
             f"{count:,} of '{name}' with an empty text dropped" for name, count in self._dropped.items()
         ]
-        scored = {"dev": splits.dev, **splits.extra}
-        for name, examples in scored.items():
+        scored = splits.judged
+        for name, split in scored.items():
             if self.shared_references:
-                scored[name] = one_a_source(examples)
-                notes.append(f"{name}: {len(examples):,} targets of {len(scored[name]):,} sources")
+                scored[name] = one_a_source(split)
+                notes.append(f"{name}: {len(split):,} targets of {len(scored[name]):,} sources")
             if self.dev_examples is not None and self.dev_examples < len(scored[name]):
                 total = len(scored[name])
                 scored[name] = holdout.first(scored[name], self.dev_examples, "task.dev_examples")
                 notes.append(f"{name}: first {self.dev_examples:,} of {total:,} by hash")
         return replace(splits, dev=scored.pop("dev"), extra=scored, data_note="; ".join(notes))
 
-    def head(self, splits: Splits) -> TaskHead:
-        """See `Task.head`."""
-        from minilm_lab.tasks.generation.head import SequenceToSequence
+    def module(self, backbone: Backbone, splits: Splits) -> TaskModule:
+        """See `Task.module`."""
+        from minilm_lab.tasks.generation.module import SequenceToSequence
 
-        return SequenceToSequence(
+        return SequenceToSequence.load(
+            backbone,
             target_length=self.target_length,
             label_smoothing=self.label_smoothing,
             beams=self.beams,
@@ -140,42 +144,40 @@ class GenerationTask(HubTask):
             no_repeat=self.no_repeat_ngram,
         )
 
-    def featurize(
-        self, examples: Examples, tokenizer: PreTrainedTokenizerBase, *, training: bool
-    ) -> TextFeatures:
-        """See `Task.featurize`."""
+    def features(self, splits: Splits, name: str, tokenizer: PreTrainedTokenizerBase) -> TextFeatures:
+        """See `Task.features`."""
         from minilm_lab.tasks.generation.features import featurize
 
         return featurize(
-            examples,
+            splits.named(name),
             tokenizer,
             source_length=self.length - self.target_length,
             target_length=self.target_length,
-            training=training,
+            training=name == "train",
         )
 
-    def judge(
-        self, outputs: Sequence[np.ndarray], examples: Examples, features: Features, split: str
-    ) -> Outcome:
+    def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:
         """Scores and texts of a split, with hypotheses.txt and references.txt (the first of each), one text a line.
 
         outputs: int64 token ids of each example's text.
         """
         from minilm_lab.tasks.generation.features import TextFeatures
 
-        assert isinstance(features, TextFeatures)
-        decoded = features.decoder().decode_batch([ids.tolist() for ids in outputs])
+        assert isinstance(samples, TextFeatures)
+        split = splits.judged[name]
+        right = references(split)
+        decoded = samples.decoder().decode_batch([ids.tolist() for ids in outputs])
         texts = [" ".join(text.split()) for text in decoded]
         empty = sum(not text for text in texts)
         if empty:
-            log.warning("%d of %d texts generated for '%s' are empty.", empty, len(texts), split)
-        suffix = "" if split == "dev" else f"_{split}"
-        first = [" ".join(right[0].split()) for right in examples.references]
-        return Outcome(
-            scores=scores.score(self.metrics, texts, examples.references),
+            log.warning("%d of %d texts generated for '%s' are empty.", empty, len(texts), name)
+        suffix = "" if name == "dev" else f"_{name}"
+        first = [" ".join(several[0].split()) for several in right]
+        return Result(
+            scores=scores.score(self.metrics, texts, right),
             rows=[
-                {"id": i, "prediction": text, "references": right}
-                for i, text, right in zip(examples.ids, texts, examples.references, strict=True)
+                {"id": i, "prediction": text, "references": several}
+                for i, text, several in zip(split["id"][:], texts, right, strict=True)
             ],
             files={
                 f"hypotheses{suffix}.txt": "".join(f"{text}\n" for text in texts),
@@ -184,12 +186,12 @@ class GenerationTask(HubTask):
             facts={
                 "empty_predictions": empty,
                 "mean_tokens": round(float(np.mean([len(ids) for ids in outputs])), 2),
-                "sources_cut": features.sources_cut,
+                "sources_cut": samples.sources_cut,
             },
         )
 
-    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Examples, int]:
-        examples, dropped = drop_empty(source, data, split, fail=self.empty == "fail")
+    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
+        rows, dropped = drop_empty(source, data, split, fail=self.empty == "fail")
         if dropped:
             self._dropped[split] = dropped
-        return examples, 0
+        return rows, 0

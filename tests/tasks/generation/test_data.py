@@ -11,10 +11,10 @@ import pytest
 from data.helpers import byte_bpe, wordpiece
 
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Examples
 from minilm_lab.tasks.feature_cache import FeatureCache
 from minilm_lab.tasks.generation.features import TextFeatures, featurize
 from minilm_lab.tasks.generation.task import GenerationTask
+from tasks.helpers import judged, make_split, pairs_of, references
 
 
 def write(folder: Path, **splits: list[dict[str, Any]]) -> str:
@@ -43,8 +43,8 @@ def test_empty_texts_are_dropped_and_counted_or_fail(
     )
     with caplog.at_level(logging.WARNING):
         splits = task(data).load(None, tmp_path)
-    assert splits.train.labels == ["b", "g"] and splits.train.ids == ["train-0", "train-4"]
-    assert splits.dev.references == [["i"]]
+    assert splits.train["label"][:] == ["b", "g"] and splits.train["id"][:] == ["train-0", "train-4"]
+    assert references(splits.dev) == [["i"]]
     assert "3 of 5 examples in 'train'" in caplog.text and "1 of 2 examples in 'validation'" in caplog.text
     assert splits.data_note == (
         "3 of 'train' with an empty text dropped; 1 of 'validation' with an empty text dropped"
@@ -57,7 +57,7 @@ def test_a_pair_of_sources_is_read_as_one(tmp_path: Path) -> None:
     data = [{"passage": "a b", "answer": answer, "q": "c"} for answer in ("a", "")]
     path = write(tmp_path / "d", train=data, validation=data)
     splits = task(path, text=["passage", "answer"], label="q").load(None, tmp_path)
-    assert splits.train.texts == [("a b", "a"), ("a b", "")]
+    assert pairs_of(splits.train) == [("a b", "a"), ("a b", "")]
     tokenizer = wordpiece()
     made = featurize(splits.train, tokenizer, source_length=20, target_length=8, training=False)
     assert made.input_ids[0].tolist() == tokenizer("a b", "a")["input_ids"]
@@ -68,11 +68,11 @@ def test_questions_of_one_sentence_are_its_references(tmp_path: Path) -> None:
     dev = rows(("s", "one"), ("t", "two"), ("s", "three"))
     data = write(tmp_path / "d", train=train, validation=dev)
     splits = task(data, shared_references=True).load(None, tmp_path)
-    assert [text for text, _ in splits.dev.texts] == ["s", "t"]
-    assert splits.dev.references == [["one", "three"], ["two"]]
+    assert [text for text, _ in pairs_of(splits.dev)] == ["s", "t"]
+    assert references(splits.dev) == [["one", "three"], ["two"]]
     assert splits.data_note == "dev: 3 targets of 2 sources"
     apart = task(data).load(None, tmp_path)
-    assert apart.dev.references == [["one"], ["two"], ["three"]]
+    assert references(apart.dev) == [["one"], ["two"], ["three"]]
     few = task(data, dev_examples=1).load(None, tmp_path)
     assert len(few.dev) == 1 and few.data_note == "dev: first 1 of 3 by hash"
 
@@ -81,15 +81,15 @@ def test_further_splits_are_scored_under_their_names(tmp_path: Path) -> None:
     data = write(tmp_path / "d", train=rows(("a", "b")), validation=rows(("c", "d")), test=rows(("e", "f")))
     own = task(data, extra_splits={"test": "test"}, official={"train": 9})
     splits = own.load(None, tmp_path)
-    assert splits.extra["test"].references == [["f"]]
+    assert references(splits.extra["test"]) == [["f"]]
     assert splits.data_note.startswith("subset: train 1 of 9")
-    combined = own.combine({"rougeL": 1.0}, {"test": {"rougeL": 2.0}})
+    combined = own.combine({"dev": {"rougeL": 1.0}, "test": {"rougeL": 2.0}})
     assert own.definitions(combined)["rougeL_test"].endswith("; of the split test")
 
 
 def test_targets_stand_behind_sources_in_training_alone(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = wordpiece()
-    examples = Examples([("the cat sat", None), ("a mat", None)], ["two dogs running", "rain"], ["0", "1"])
+    examples = make_split([("the cat sat", None), ("a mat", None)], ["two dogs running", "rain"], ["0", "1"])
     with caplog.at_level(logging.WARNING):
         made = featurize(examples, tokenizer, source_length=4, target_length=3, training=True)
     source = tokenizer("the cat sat", truncation=True, max_length=4)["input_ids"]
@@ -109,8 +109,8 @@ def test_features_are_kept_and_found_again(tmp_path: Path) -> None:
     own = task(data, length=40, target_length=8)
     splits = own.load(None, tmp_path)
     cache = FeatureCache(tmp_path / "cache", wordpiece())
-    first = cache.featurize(own, splits.train, training=True)
-    again = cache.featurize(own, splits.train, training=True)
+    first = cache.featurize(own, splits, "train")
+    again = cache.featurize(own, splits, "train")
     assert isinstance(first, TextFeatures) and isinstance(again, TextFeatures)
     assert list((tmp_path / "cache" / "features").glob("*/index.json"))
     assert again.input_ids[0].tolist() == first.input_ids[0].tolist() and again.rules == first.rules
@@ -121,12 +121,11 @@ def test_token_ids_become_the_text_that_the_library_makes_of_them() -> None:
     bpe.add_special_tokens({"mask_token": "<mask>"})
     for tokenizer in (wordpiece(), bpe):
         text = "two dogs running over green fields"
-        examples = Examples([("the cat", None)], [text], ["0"], [[text]])
+        examples = make_split([("the cat", None)], [text], ["0"], [[text]])
         made = featurize(examples, tokenizer, source_length=9, target_length=30, training=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        outcome = task("x", metrics=["rouge1"], score="rouge1").judge(
-            [_array([*ids, tokenizer.pad_token_id])], examples, made, "dev"
-        )
+        own, outputs = task("x", metrics=["rouge1"], score="rouge1"), [_array([*ids, tokenizer.pad_token_id])]
+        outcome = judged(own, outputs, examples, made)
         assert outcome.rows[0]["prediction"] == tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert outcome.scores["rouge1"] == pytest.approx(100.0)
         assert outcome.files["hypotheses.txt"] == outcome.rows[0]["prediction"] + "\n"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.helpers import wordpiece
 from transformers import BertConfig, DistilBertConfig, DistilBertModel, GPT2Config
 
 from minilm_lab.errors import LabError
+from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.generation import check, sequence
 from minilm_lab.tasks.generation.model import check_family, hidden_of, load
 from minilm_lab.tasks.generation.sequence import join
@@ -177,4 +179,4 @@ def test_other_families_are_refused_by_name(tmp_path: Path) -> None:
         DistilBertConfig(vocab_size=9, dim=8, n_heads=2, n_layers=1, hidden_dim=8)
     ).save_pretrained(tmp_path)
     with pytest.raises(LabError, match="source: a 'distilbert' model"):
-        load(str(tmp_path), None, "source")
+        load(Backbone(str(tmp_path), None, wordpiece()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from torch.nn import functional as F
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.finetune import plan
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.base import Examples
-from minilm_lab.tasks.batching import collate, eval_batches
+from minilm_lab.tasks.base import Backbone
+from minilm_lab.tasks.batching import eval_batches
 from minilm_lab.tasks.generation import check, scores
 from minilm_lab.tasks.generation.features import featurize
-from minilm_lab.tasks.generation.head import SequenceToSequence
 from minilm_lab.tasks.generation.model import Symbols, load
+from minilm_lab.tasks.generation.module import SequenceToSequence
+from tasks.helpers import make_split
 
 from .helpers import batch, symbols, tiny
 
@@ -33,32 +35,38 @@ TEXTS = {
 }
 
 
-def head(**settings: object) -> SequenceToSequence:
+def settings_of(**settings: object) -> dict[str, Any]:
     """Without smoothing, greedy."""
-    given = {
-        "target_length": 16,
-        "label_smoothing": 0.0,
-        "beams": 1,
-        "length_penalty": 0.0,
-        "no_repeat": 0,
-    }
-    return SequenceToSequence(**{**given, **settings})  # type: ignore[arg-type]
+    plain = {"target_length": 16, "label_smoothing": 0.0, "beams": 1, "length_penalty": 0.0, "no_repeat": 0}
+    return {**plain, **settings}
 
 
-def examples() -> Examples:
+def module_of(model: Any, **settings: object) -> SequenceToSequence:
+    """A module on a tiny model."""
+    module = SequenceToSequence(model, wordpiece(), **settings_of(**settings))
+    module.symbols = symbols(model)
+    return module
+
+
+def loaded(where: Path) -> Any:
+    """The masked-LM model of a folder."""
+    return load(Backbone(str(where), None, wordpiece()))
+
+
+def examples():
     """The four texts."""
     pairs: list[tuple[str, str | None]] = [(source, None) for source in TEXTS]
     targets = list(TEXTS.values())
-    return Examples(pairs, targets, [str(n) for n in range(4)], [[target] for target in targets])
+    return make_split(pairs, targets, [str(n) for n in range(4)], [[target] for target in targets])
 
 
 def test_the_loss_is_the_mean_over_target_tokens_of_the_smoothed_cross_entropy() -> None:
     model = tiny()
     ids, real, target = batch([(5, 4), (3, 2)])
-    own = head(label_smoothing=0.1)
-    own._symbols = symbols(model)
+    own = module_of(model, label_smoothing=0.1)
     labels = torch.where(target, ids, -100)
-    loss = own.loss(model, {"input_ids": ids, "attention_mask": real.long(), "labels": labels})
+    losses = own.losses({"input_ids": ids, "attention_mask": real.long(), "labels": labels})
+    (loss,) = losses.values()
     _, logits = check.forward(model, symbols(model), ids, real, target)
     terms = []
     for row, (source, count) in enumerate([(5, 4), (3, 2)]):
@@ -70,17 +78,19 @@ def test_the_loss_is_the_mean_over_target_tokens_of_the_smoothed_cross_entropy()
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_four_examples_are_learned_by_heart(tiny_teacher: Path, beams: int) -> None:
-    own = head(beams=beams, length_penalty=1.0)
     torch.manual_seed(0)
-    model = own.load(str(tiny_teacher), None).eval()  # no dropout
     tokenizer = wordpiece()
+    backbone = Backbone(str(tiny_teacher), None, tokenizer)
+    own = SequenceToSequence.load(
+        backbone, **settings_of(beams=beams, length_penalty=1.0)
+    ).eval()  # no dropout
     settings = {"source_length": 24, "target_length": 16}
     features = featurize(examples(), tokenizer, **settings, training=True)
-    learned = collate(features, np.arange(4))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    learned = features.batch(np.arange(4))
+    optimizer = torch.optim.AdamW(own.parameters(), lr=3e-3)
     for _ in range(150):
         optimizer.zero_grad()
-        loss = own.loss(model, learned)
+        (loss,) = own.losses(learned).values()
         loss.backward()
         optimizer.step()
         if loss < 0.02:
@@ -90,7 +100,7 @@ def test_four_examples_are_learned_by_heart(tiny_teacher: Path, beams: int) -> N
     found: dict[int, list[int]] = {}
     with torch.no_grad():
         for part in eval_batches(asked, 3):
-            for row, ids in zip(part["index"].tolist(), own.read(model, part), strict=True):
+            for row, ids in zip(part["index"].tolist(), own.predict(part), strict=True):
                 found[row] = ids.tolist()
     expected = [tokenizer(target, add_special_tokens=False)["input_ids"] for target in TEXTS.values()]
     assert [found[row] for row in range(4)] == expected
@@ -98,21 +108,20 @@ def test_four_examples_are_learned_by_heart(tiny_teacher: Path, beams: int) -> N
 
 def test_reading_in_small_parts_is_reading_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    own = head(beams=3)
-    own._symbols = symbols(model)
+    own = module_of(model, beams=3)
     ids, real, _ = batch([(9, 0), (5, 0), (2, 0), (7, 0)])
     given = {"input_ids": ids, "attention_mask": real.long(), "labels": torch.full_like(ids, -100)}
     with torch.no_grad():
-        whole = own.read(model, given)
-        monkeypatch.setattr("minilm_lab.tasks.generation.head.CACHED_TOKENS", 1)
-        parts = own.read(model, given)
+        whole = own.predict(given)
+        monkeypatch.setattr("minilm_lab.tasks.generation.module.CACHED_TOKENS", 1)
+        parts = own.predict(given)
     assert [row.tolist() for row in whole] == [row.tolist() for row in parts] and len(whole) == 4
     # A reference in the batch is not read.
     behind = torch.cat([ids, torch.full((4, 3), 7)], dim=1)
     labels = torch.cat([given["labels"], torch.full((4, 3), 7)], dim=1)
     mask = torch.cat([real.long(), torch.ones(4, 3, dtype=torch.long)], dim=1)
     with torch.no_grad():
-        again = own.read(model, {"input_ids": behind, "attention_mask": mask, "labels": labels})
+        again = own.predict({"input_ids": behind, "attention_mask": mask, "labels": labels})
     assert [row.tolist() for row in whole] == [row.tolist() for row in again]
 
 
@@ -120,10 +129,10 @@ def test_a_checkpoint_s_own_head_is_used_and_a_missing_one_is_drawn(
     tiny_teacher: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
-    drawn = load(str(tiny_teacher), None, "source")
+    drawn = loaded(tiny_teacher)
     drawn.save_pretrained(tmp_path)
     torch.manual_seed(2)
-    kept, other = load(str(tmp_path), None, "source"), load(str(tiny_teacher), None, "source")
+    kept, other = loaded(tmp_path), loaded(tiny_teacher)
     name = "cls.predictions.transform.dense.weight"
     assert torch.equal(kept.state_dict()[name], drawn.state_dict()[name])
     assert not torch.equal(other.state_dict()[name], drawn.state_dict()[name])

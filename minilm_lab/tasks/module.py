@@ -1,0 +1,190 @@
+"""What is trained on a task: a model and the meaning of its outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from minilm_lab.errors import LabError
+from minilm_lab.models import sources
+from minilm_lab.models.attention import use_fastest_attention
+from minilm_lab.models.parameters import count_parameters
+from minilm_lab.models.saving import save_model
+from minilm_lab.tasks.base import Backbone
+from minilm_lab.tasks.batching import Batch
+from minilm_lab.tasks.features import IGNORED
+
+
+class TaskModule(nn.Module, ABC):
+    """A module that knows its losses and predictions and saves itself; nobody outside looks into its model.
+
+    What is to be trained requires gradients; of the rest nothing is in a checkpoint, so it must be the same whenever
+    the module is made anew from the same source.
+    """
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a batch by name, weighted scalars; their sum is minimised."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """What the module says of each sample of a batch, in float32 whatever the precision is, without padding."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what was trained, whole weights or an adapter, with the tokenizer; all of the folder or nothing."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Of the body, for the record: "parameters" (as models.parameters counts them), "layers", "hidden_size"."""
+
+    def choose_kernels(self, *, on_cpu: bool, precision: str, length: int) -> None:
+        """Take what trains fastest at Lightning's `precision` on inputs of `length` tokens."""
+        return  # there may be nothing to choose
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next(self.parameters()).device
+
+
+class ModelModule(TaskModule):
+    """A model of the transformers library with a head of its own."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, tokenizer
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The part of a batch that goes into the model: segments only where the model has several."""
+        names = ["input_ids", "attention_mask"]
+        if getattr(self.model.config, "type_vocab_size", 0) > 1:
+            names.append("token_type_ids")
+        return {name: batch[name] for name in names if name in batch}
+
+    def save(self, folder: Path) -> None:
+        """See `TaskModule.save`: the whole model, as its library's class loads it."""
+        save_model(folder, self.model, self.tokenizer)
+
+    def facts(self) -> dict[str, Any]:
+        """See `TaskModule.facts`."""
+        return {
+            "parameters": count_parameters(getattr(self.model, self.model.base_model_prefix)),
+            "layers": int(self.model.config.num_hidden_layers),
+            "hidden_size": int(self.model.config.hidden_size),
+        }
+
+    def choose_kernels(self, *, on_cpu: bool, precision: str, length: int) -> None:
+        """See `TaskModule.choose_kernels`: the attention kernel."""
+        use_fastest_attention(self.model, on_cpu, precision, length)
+
+
+class SequenceModule(ModelModule):
+    """Scores for a whole text or pair."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(texts, outputs)."""
+        logits: Tensor = self.model(**self.inputs(batch)).logits.float()
+        return logits
+
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """(outputs,) for each text."""
+        return list(self.logits(batch).cpu().numpy())
+
+
+class Classification(SequenceModule):
+    """One class for a text or pair."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, mean over the texts."""
+        return {"cross_entropy": F.cross_entropy(self.logits(batch), batch["labels"].long())}
+
+
+class Regression(SequenceModule):
+    """One number for a text or pair."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Squared error, mean over the texts."""
+        return {"mse": F.mse_loss(self.logits(batch).squeeze(-1), batch["labels"].float())}
+
+
+class TokenClassification(ModelModule):
+    """One class for each token."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, mean over the labelled tokens; 0 where a batch has none."""
+        logits: Tensor = self.model(**self.inputs(batch)).logits.float()
+        labels = batch["labels"].long().flatten()
+        total = F.cross_entropy(logits.flatten(0, 1), labels, ignore_index=IGNORED, reduction="sum")
+        return {"cross_entropy": total / (labels != IGNORED).sum().clamp(min=1)}
+
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """(tokens, outputs) for each text."""
+        return without_padding(self.model(**self.inputs(batch)).logits.float(), batch)
+
+
+class SpanExtraction(ModelModule):
+    """First and last token of a span."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(windows, tokens, 2): start and end; padding can be neither."""
+        answer = self.model(**self.inputs(batch))
+        both = torch.stack([answer.start_logits, answer.end_logits], dim=-1).float()
+        padding = batch["attention_mask"].unsqueeze(-1) == 0
+        return both.masked_fill(padding, torch.finfo(both.dtype).min)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean of the two cross-entropies over the real tokens, mean over the windows."""
+        places = self.logits(batch).transpose(1, 2).flatten(0, 1)  # (windows x 2, tokens)
+        return {"cross_entropy": F.cross_entropy(places, batch["labels"].long().flatten())}
+
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """(tokens, 2) for each window."""
+        return without_padding(self.logits(batch), batch)
+
+
+KINDS: dict[str, tuple[type[ModelModule], Any]] = {
+    "classification": (Classification, AutoModelForSequenceClassification),
+    "regression": (Regression, AutoModelForSequenceClassification),
+    "token_classification": (TokenClassification, AutoModelForTokenClassification),
+    "span": (SpanExtraction, AutoModelForQuestionAnswering),
+}
+"""Kind of task -> its module, and the library's class of model."""
+
+
+def load_module(kind: str, backbone: Backbone, outputs: int) -> ModelModule:
+    """The module of a kind of task, with a head of `outputs` scores; see `Task.module`."""
+    module, library = KINDS[kind]
+    where, tokenizer = backbone.where, backbone.tokenizer
+    model, missing = sources.load_model(library, where, backbone.revision, "source", num_labels=outputs)
+    check_trained(missing, backbone)
+    sources.check_tokenizer(tokenizer, model.config, where)
+    return module(model, tokenizer)
+
+
+def check_trained(missing: list[str], backbone: Backbone) -> None:
+    """LabError for a model whose weights lack parameters, where it should have been fine-tuned."""
+    if backbone.trained and missing:
+        raise LabError(
+            f"source: {backbone.where} was not fine-tuned on such a task: its weights lack "
+            f"{', '.join(missing[:3])}. `minilm-lab finetune … tune.save_model=true` saves a model to evaluate."
+        )
+
+
+def without_padding(values: Tensor, batch: Batch) -> list[np.ndarray]:
+    """(rows, tokens, …) as one array a row, of its real tokens."""
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
+    return [row[:length] for row, length in zip(values.cpu().numpy(), lengths, strict=True)]
