@@ -47,5 +47,6 @@ def tell(map: str, pairs: Optional[Sequence[Sequence[int]]], usual: bool) -> str
         return ""
     if pairs is None:
         return f"-{map}"
-    told = ".".join(f"{ours}to{theirs}" for ours, theirs in pairs)
-    return f"-{told}" if len(pairs) < 4 else f"-{len(pairs)}pairs"
+    if len(pairs) > 3:
+        return f"-{len(pairs)}pairs"
+    return "-" + ".".join(f"{ours}to{theirs}" for ours, theirs in pairs)

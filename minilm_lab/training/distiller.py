@@ -102,8 +102,8 @@ class Distiller(Optimised):
     @torch.no_grad()
     def _teach(self, ids: Tensor, mask: Tensor | None, masked: Tensor | None) -> Seen:
         teacher, _ = self._run
-        own = nullcontext() if self.teacher_type is None else torch.autocast(ids.device.type, enabled=False)
-        with own:
+        own_type = self.teacher_type is not None
+        with torch.autocast(ids.device.type, enabled=False) if own_type else nullcontext():
             seen: Seen = teacher(ids, mask, masked)
         return seen
 

@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from minilm_lab.training.checkpoints import newest_whole, step_of
 
 log = logging.getLogger(__name__)
 
-#: A loss is a spike if it is this many standard deviations, and this share, above the mean of the steps before it.
 SPIKE_DEVIATIONS, SPIKE_SHARE = 6.0, 0.1
-#: How many steps before it are looked at, and how many there must be.
+"""A loss is a spike if it is this many standard deviations, and this share, above the mean of the steps before it."""
 SPIKE_WINDOW, SPIKE_LEAST = 100, 20
-#: float16: so many skipped steps in a row mean that no scale of the loss helps.
+"""How many steps before it are looked at, and how many there must be."""
 MOST_SKIPPED = 50
+"""float16: so many skipped steps in a row mean that no scale of the loss helps."""
 
 
 class Guards(pl.Callback):
@@ -51,9 +51,8 @@ class Guards(pl.Callback):
         self.step = 0
         self.skipped = self.in_a_row = 0
         self.recent: deque[float] = deque(maxlen=SPIKE_WINDOW)
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
         self._micro: list[Tensor] = []
-        self._losses: list[Tensor] = []
-        self._norms: list[Tensor | None] = []
 
     def state_dict(self) -> dict[str, Any]:
         """So that a resumed run writes the same lines; what is pending is empty at a checkpoint."""
@@ -77,71 +76,63 @@ class Guards(pl.Callback):
         if trainer.global_step == self.step:
             return  # within an accumulation
         self.step = trainer.global_step
-        self._losses.append(torch.stack(self._micro).sum())
-        self._norms.append(getattr(module, "gradient_norm", None))
+        self._pending.append((torch.stack(self._micro).sum(), getattr(module, "gradient_norm", None)))
         self._micro = []
         if self.step % self.every and self.step < trainer.max_steps:
             return
-        losses, norms = _numbers(self._losses), _numbers(self._norms)
-        self._losses, self._norms = [], []
+        losses, norms = (_numbers(values) for values in zip(*self._pending, strict=True))
+        self._pending = []
         self._judge(trainer, losses, norms)
 
     def _judge(self, trainer: pl.Trainer, losses: list[float], norms: list[float]) -> None:
         scales = getattr(trainer.precision_plugin, "scaler", None) is not None
-        first = self.step - len(losses) + 1
-        found: str | None = None
-        at, skipped = 0, self.skipped
-        for step, loss, norm in zip(range(first, self.step + 1), losses, norms, strict=True):
-            whole = math.isfinite(norm)
-            self.in_a_row = 0 if whole else self.in_a_row + 1
-            if not math.isfinite(loss):
-                found, at = f"the loss is not finite at step {step} ({loss})", step
-            elif not whole and not scales:
-                found, at = f"the gradient is not finite at step {step} (norm {norm}, loss {loss:.6g})", step
-            elif self.in_a_row >= MOST_SKIPPED:
-                found, at = (
-                    f"the gradient is not finite at step {step}, for {self.in_a_row} steps in a row",
-                    step,
-                )
-            if found is not None:
+        before, wrong, at = self.skipped, None, self.step - len(losses)
+        for loss, norm in zip(losses, norms, strict=True):
+            at += 1
+            wrong = self._wrong(at, loss, norm, scales)
+            if wrong is not None:
                 break
-            self.skipped += not whole
-            self._watch(trainer, step, loss)
-        self._stop(trainer, found, at)
-        if self.skipped > skipped:
+            self.skipped += not math.isfinite(norm)
+            self._watch(trainer, at, loss)
+        self._stop(trainer, wrong, at)
+        if self.skipped > before:
             self.journal.write(trainer, {"skipped_steps": self.skipped})
+
+    def _wrong(self, step: int, loss: float, norm: float, scales: bool) -> str | None:
+        """What is not finite at a step and must stop the run; scales: whether a scaler may skip steps."""
+        whole = math.isfinite(norm)
+        self.in_a_row = 0 if whole else self.in_a_row + 1
+        if not math.isfinite(loss):
+            return f"the loss is not finite at step {step} ({loss})"
+        if not whole and not scales:
+            return f"the gradient is not finite at step {step} (norm {norm}, loss {loss:.6g})"
+        if self.in_a_row >= MOST_SKIPPED:
+            return f"the gradient is not finite at step {step}, for {self.in_a_row} steps in a row"
+        return None
 
     def _watch(self, trainer: pl.Trainer, step: int, loss: float) -> None:
         """Write a spike down."""
         if len(self.recent) >= SPIKE_LEAST:
             mean, sd = statistics.fmean(self.recent), statistics.stdev(self.recent)
             if loss > mean + SPIKE_DEVIATIONS * sd and loss > mean + SPIKE_SHARE * abs(mean):
-                spike = {"step": step, "loss": loss, "mean": mean, "sd": sd}
-                self.journal.write(trainer, {"spike": spike})
+                self.journal.write(trainer, {"spike": {"step": step, "loss": loss, "mean": mean, "sd": sd}})
                 if trainer.is_global_zero:
-                    log.warning(
-                        "the loss jumped to %.4g at step %d; the %d steps before: %.4g ± %.2g",
-                        loss,
-                        step,
-                        len(self.recent),
-                        mean,
-                        sd,
-                    )
+                    words = "the loss jumped to %.4g at step %d; the %d steps before: %.4g ± %.2g"
+                    log.warning(words, loss, step, len(self.recent), mean, sd)
         self.recent.append(loss)
 
-    def _stop(self, trainer: pl.Trainer, found: str | None, step: int) -> None:
-        """Raise in every process of the run where one of them found something."""
+    def _stop(self, trainer: pl.Trainer, wrong: str | None, step: int) -> None:
+        """Raise in every process of the run where something is wrong in one of them."""
         if trainer.world_size > 1:
-            bad = torch.tensor(float(found is not None), device=trainer.strategy.root_device)
-            if found is None and float(trainer.strategy.reduce(bad, reduce_op="sum")):
+            bad = torch.tensor(float(wrong is not None), device=trainer.strategy.root_device)
+            if wrong is None and float(trainer.strategy.reduce(bad, reduce_op="sum")):
                 raise LabError(
                     f"another process of this run stopped before step {self.step}: see its message"
                 )
-        if found is None:
+        if wrong is None:
             return
-        samples = samples_of(
-            self.loader(step - 1, trainer.global_rank, trainer.world_size), trainer.accumulate_grad_batches
-        )
+        batches = self.loader(step - 1, trainer.global_rank, trainer.world_size)
+        samples = samples_of(batches, trainer.accumulate_grad_batches)
         last = newest_whole(self.checkpoints)
         good = (
             f"the last good checkpoint is {last} (step {step_of(last)})"
@@ -149,12 +140,12 @@ class Guards(pl.Callback):
             else "there is no checkpoint yet"
         )
         raise LabError(
-            f"{found}; its batch: {samples}, with seed {self.seed}; {good}. Lower the learning rate "
+            f"{wrong}; its batch: {samples}, with seed {self.seed}; {good}. Lower the learning rate "
             "(optim.lr, tune.lr or head.lr), keep the gradient clipped (clip=1), or use impl.precision=32"
         )
 
 
-def _numbers(values: list[Any]) -> list[float]:
+def _numbers(values: Sequence[Tensor | None]) -> list[float]:
     """Scalars of the device as numbers, in one transfer; None (no norm was computed) as 0."""
     known = [value for value in values if value is not None]
     if not known:
@@ -168,11 +159,7 @@ def samples_of(batches: Any, micro_batches: int) -> str:
     draws = getattr(batches, "batch_sampler", None) or getattr(batches, "sampler", None)
     if not isinstance(draws, Iterable):
         return "samples unknown"
-    numbers = [int(number) for draw in islice(_iterate(draws), micro_batches) for number in draw]
+    numbers = [int(number) for draw in islice(draws, micro_batches) for number in draw]
     if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"samples {numbers[0]} to {numbers[-1]}"
     return f"samples {', '.join(map(str, numbers[:64]))}" + (" …" if len(numbers) > 64 else "")
-
-
-def _iterate(draws: Iterable[Any]) -> Iterator[Any]:
-    yield from draws

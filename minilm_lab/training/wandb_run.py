@@ -22,7 +22,6 @@ from minilm_lab.training.loggers import SWEEP
 
 log = logging.getLogger(__name__)
 
-#: Metric -> what of its history W&B keeps in the summary, by which runs are sorted: the best and the last.
 DIRECTIONS = {
     "loss": "min,last",
     "loss/*": "min,last",
@@ -31,8 +30,9 @@ DIRECTIONS = {
     "test/*": "max,last",
     "probe/*": "max,last",
 }
-#: Summary key of the whole record, as JSON text: one column, and nothing that a dashboard would plot by mistake.
+"""Metric -> what of its history W&B keeps in the summary, by which runs are sorted: the best and the last."""
 RECORD = "record"
+"""Summary key of the whole record, as JSON text: one column, and nothing that a dashboard would plot by mistake."""
 _STEP = "trainer/global_step"
 _LONGEST_TAG = 64
 
@@ -97,27 +97,24 @@ def start(wandb: Any, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's settings, nested by group, from its config.yaml and from what its command says of it."""
     given = dict(about.get("config") or {})
-    told: Mapping[str, Any] = {}
-    file = folder / "config.yaml"
-    if file.is_file():
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
-    what = told.get("what") or given
+    config = _config(folder)
     names = about.get("names") or {key: value for key, value in given.items() if isinstance(value, str)}
-    found = facets(what, names, about.get("origin") or given.get("origin"))
-    how = told.get("how") or {}
-    found["how"] = {part: how[part] for part in ("impl", "trainer") if part in how}
-    return {"command": about["command"], "experiment": about.get("experiment") or None, **found}
+    settings = facets(config.get("what") or given, names, about.get("origin"))
+    how = config.get("how") or {}
+    settings["how"] = {part: how[part] for part in ("impl", "trainer") if part in how}
+    return {"command": about["command"], "experiment": about.get("experiment") or None, **settings}
 
 
-def _tags(own: list[str], experiment: str | None, config: Mapping[str, Any]) -> list[str]:
-    names = [_name(config, group) for group in ("teacher", "objective", "task")]
-    given = [*own, experiment, *names]
-    return list(dict.fromkeys(tag[:_LONGEST_TAG] for tag in given if tag))
+def _config(folder: Path) -> dict[str, Any]:
+    """config.yaml of a run, if it is there."""
+    file = folder / "config.yaml"
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
-def _name(config: Mapping[str, Any], group: str) -> str | None:
-    found = config.get(group)
-    return found.get("name") if isinstance(found, Mapping) else found if isinstance(found, str) else None
+def _tags(tags: list[str], experiment: str | None, settings: Mapping[str, Any]) -> list[str]:
+    groups = (settings.get(group) for group in ("teacher", "objective", "task"))
+    names = [group.get("name") if isinstance(group, Mapping) else group for group in groups]
+    return list(dict.fromkeys(tag[:_LONGEST_TAG] for tag in [*tags, experiment, *names] if tag))
 
 
 def complete(
@@ -128,17 +125,24 @@ def complete(
     record: Mapping[str, Any] | None,
 ) -> None:
     """Write the summary, the record and the artifacts of a run that is done."""
-    run, about = logger.experiment, logger.about
-    whole = whole_record(logger, record) if record is not None else {}
+    run, folder = logger.experiment, Path(str(logger.save_dir))
+    whole: dict[str, Any] = {}
+    if record is not None:  # what result.json will hold, but for the time at which it is written
+        head = {key: logger.about[key] for key in ("command", "identity", "name")}
+        whole = {**head, "config": _config(folder).get("what") or {}, **record, **logger.where}
     # A metric with a direction keeps its {"min": …, "last": …}; its last value is the same.
     run.summary.update({key: value for key, value in summary.items() if key not in DIRECTIONS})
     # A resumed run's summary is of its last session alone: the journal has them all.
-    run.summary.update(_extremes(Path(str(logger.save_dir)) / "metrics.jsonl"))
+    run.summary.update(_extremes(folder / "metrics.jsonl"))
     run.summary.update(headline(whole))
     if made is not None:
-        _log_folder(run, f"student-{made[0]}", "student", made[1], summary)
+        artifact = _artifact(f"student-{made[0]}", "student", summary)
+        # "immutable": the files are read where they lie, not copied first.
+        artifact.add_dir(str(made[1]), policy="immutable")
+        run.log_artifact(artifact)
     if "score" in whole:
-        _log_record(run, f"score-{about['identity']}", "score", whole)
+        name = f"score-{logger.about['identity']}"
+        run.log_artifact(_artifact(name, "score", whole.get("scores", {}), record=whole))
     online = not run.offline and not run.disabled
     if used is not None:
         # Offline nothing can be looked up: the config says it, and `minilm-lab sync` links what it uploads.
@@ -160,68 +164,44 @@ def _extremes(journal: Path) -> dict[str, dict[str, float]]:
         for name, value in flatten(json.loads(text), separator="/").items():
             if _direction(name) is not None and isinstance(value, (int, float)):
                 values.setdefault(name, []).append(value)
-    best = {"min": min, "max": max}
-    found = {}
+    extremes = {}
     for name, series in values.items():
         kind = str(_direction(name)).partition(",")[0]
-        found[name] = {kind: best[kind](series), "last": series[-1]}
-    return found
-
-
-def whole_record(logger: MirrorLogger, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what result.json will hold, but for the time at which it is written."""
-    about = logger.about
-    file = Path(str(logger.save_dir)) / "config.yaml"
-    what = yaml.safe_load(file.read_text(encoding="utf-8"))["what"] if file.is_file() else {}
-    head = {key: about[key] for key in ("command", "identity", "name")}
-    return {**head, "config": what, **own, **logger.where}
+        extremes[name] = {kind: min(series) if kind == "min" else max(series), "last": series[-1]}
+    return extremes
 
 
 def headline(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a record a dashboard sorts by and plots, and the record itself as text."""
     if not record:
         return {}
-    found: dict[str, Any] = {RECORD: json.dumps(record, ensure_ascii=False)}
-    for key in ("parameters", "layers", "hidden_size", "tokens_seen", "held_out_perplexity", "ratio"):
-        if key in record:
-            found[key] = record[key]
+    sizes = ("parameters", "layers", "hidden_size", "tokens_seen", "held_out_perplexity", "ratio")
+    values = {RECORD: json.dumps(record, ensure_ascii=False)}
+    values |= {key: record[key] for key in sizes if key in record}
     score = record.get("score")
     if isinstance(score, Mapping):
-        found |= {"score": score["value"], "score_name": score["name"]}
-        found |= {f"score/{name}": value for name, value in record.get("scores", {}).items()}
-    return found
+        values |= {"score": score["value"], "score_name": score["name"]}
+        values |= {f"score/{name}": value for name, value in record.get("scores", {}).items()}
+    return values
 
 
-def _log_folder(run: Any, name: str, kind: str, folder: Path, about: Mapping[str, Any]) -> None:
+def _artifact(name: str, kind: str, metadata: Mapping[str, Any], **files: Mapping[str, Any]) -> Any:
+    """An artifact with a JSON file for each of `files`."""
     import wandb
 
-    artifact = wandb.Artifact(name, type=kind, metadata=dict(about))
-    # "immutable": the files are read where they lie, not copied first.
-    artifact.add_dir(str(folder), policy="immutable")
-    run.log_artifact(artifact)
-
-
-def _log_record(run: Any, name: str, kind: str, record: Mapping[str, Any]) -> None:
-    import wandb
-
-    artifact = wandb.Artifact(name, type=kind, metadata=dict(record.get("scores", {})))
-    with artifact.new_file("record.json", mode="w", encoding="utf-8") as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False))
-    run.log_artifact(artifact)
+    artifact = wandb.Artifact(name, type=kind, metadata=dict(metadata))
+    for stem, content in files.items():
+        with artifact.new_file(f"{stem}.json", mode="w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2, ensure_ascii=False))
+    return artifact
 
 
 def _use_teacher(run: Any) -> None:
     """Begin the lineage with what the teacher is: its name and source, not its weights."""
-    import wandb
-
     teacher = run.config.get("teacher")
-    if not isinstance(teacher, Mapping) or "name" not in teacher:
-        return
-    known = {key: value for key, value in teacher.items() if key != "layer"}
-    artifact = wandb.Artifact(slug("teacher", known["name"]), type="teacher", metadata=known)
-    with artifact.new_file("teacher.json", mode="w", encoding="utf-8") as file:
-        file.write(json.dumps(known, indent=2, sort_keys=True))
-    run.use_artifact(artifact)
+    if isinstance(teacher, Mapping) and "name" in teacher:
+        known = {key: teacher[key] for key in sorted(teacher) if key != "layer"}
+        run.use_artifact(_artifact(slug("teacher", known["name"]), "teacher", known, teacher=known))
 
 
 def _use(run: Any, name: str) -> None:
