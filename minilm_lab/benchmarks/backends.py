@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.exporting import graph, quantised
-from minilm_lab.exporting.embedding import of_onnx
+from minilm_lab.exporting.forwards import of_onnx
 
 #: Backend -> what it is called in a table.
 BACKENDS = {

@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from minilm_lab.benchmarks.backends import BACKENDS, Run, make
 from minilm_lab.benchmarks.subjects import Subject
 from minilm_lab.errors import LabError, first_line, nearest
+from minilm_lab.exporting.forwards import in_turns
 from minilm_lab.exporting.graph import input_names
-from minilm_lab.exporting.timing import in_turns
 from minilm_lab.models.encoder import Text
 
 log = logging.getLogger(__name__)

@@ -51,7 +51,7 @@ def forward_seconds(models: Mapping[str, PreTrainedModel], device: torch.device)
     """
     import torch
 
-    from minilm_lab.exporting.timing import in_turns
+    from minilm_lab.exporting.forwards import in_turns
     from minilm_lab.models.families import positions_of
 
     length = min(LENGTH, *(positions_of(model.config) for model in models.values()))

@@ -37,14 +37,14 @@ def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     transformers_logging.disable_progress_bar()
     ready = plan(cfg)
-    for line in told(ready.write()):
+    for line in measured_lines(ready.write()):
         print(line)
     print(f"folder: {ready.out.resolve()}")
     if ready.request.push is not None:
         print(f"uploaded: {push(ready.out, ready.request.push, ready.request.private)}")
 
 
-def told(measured: Measured) -> list[str]:
+def measured_lines(measured: Measured) -> list[str]:
     """What was measured, a line each."""
     lines = []
     if measured.difference is not None:

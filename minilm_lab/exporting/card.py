@@ -11,10 +11,10 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from minilm_lab import __version__
+from minilm_lab.exporting.forwards import BATCH, LENGTH, ROUNDS
 from minilm_lab.exporting.graph import OUTPUT
 from minilm_lab.exporting.quantised import Loss
 from minilm_lab.exporting.request import Request
-from minilm_lab.exporting.timing import BATCH, LENGTH, ROUNDS
 from minilm_lab.models.resolve import Model
 
 
@@ -37,10 +37,10 @@ def export_card(
     origin: Model,
     facts: dict[str, Any],
     measured: Measured,
-    longest: int,
+    embeddings: str | None,
     folder: Path,
 ) -> str:
-    """Return the card for what lies in `folder`; `longest`: tokens after which sentence embeddings cut a text."""
+    """Return the card for what lies in `folder`; `embeddings`: how the vector of a text is made, where that is set."""
     front, rows, sections = _own_card(origin)
     parts = [
         f"---\n{ModelCardData(**_front(request, origin, front)).to_yaml()}\n---",
@@ -50,7 +50,7 @@ def export_card(
         "## What is here",
         _files(folder),
         "## How to load it",
-        *_usage(request, measured, longest),
+        *_usage(request, measured, embeddings),
         *_head(request),
         *_measured(measured),
         *sections,
@@ -117,7 +117,7 @@ def _size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def _usage(request: Request, measured: Measured, longest: int) -> Iterator[str]:
+def _usage(request: Request, measured: Measured, embeddings: str | None) -> Iterator[str]:
     if request.has_weights:
         kind = "AutoModel" if request.mlm_head == "none" else "AutoModelForMaskedLM"
         yield f"""```python
@@ -125,11 +125,10 @@ from transformers import {kind}, AutoTokenizer
 
 model, tokenizer = {kind}.from_pretrained("."), AutoTokenizer.from_pretrained(".")
 ```"""
+    if embeddings is not None:
+        yield f"Embeddings are {embeddings}."
     if "sentence_transformers" in request.to:
-        length = ", scaled to length 1" if request.normalize else ""
-        yield f"""Embeddings are the mean over the tokens of a text{length}; texts are cut to {longest} tokens:
-
-```python
+        yield """```python
 from sentence_transformers import SentenceTransformer
 
 embeddings = SentenceTransformer(".").encode(["a text", "another text"])
@@ -174,8 +173,8 @@ def _measured(measured: Measured) -> Iterator[str]:
         rows = [("int8 against float", ""), ("data", loss.data)]
         if loss.spearman is not None:
             before, after = loss.spearman
-            told = f"{before:.2f} -> {after:.2f} ({after - before:+.2f})"
-            rows.append(("100 x Spearman of the cosine of mean-pooled embeddings", told))
+            change = f"{before:.2f} -> {after:.2f} ({after - before:+.2f})"
+            rows.append(("100 x Spearman of the cosine of embeddings", change))
         rows += [
             (
                 "cosine of the two embeddings of a text",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError, first_line
-from minilm_lab.exporting.embedding import of_onnx, of_torch
+from minilm_lab.exporting.forwards import of_onnx, of_torch
 
 OUTPUT = "last_hidden_state"
 #: Largest difference of hidden states that may be called rounding, relative to the largest hidden state or 1.

@@ -12,17 +12,18 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from minilm_lab.atomic import whole_folder
 from minilm_lab.errors import LabError
-from minilm_lab.exporting import graph, heads, quantised, timing
+from minilm_lab.exporting import forwards, graph, heads, quantised
 from minilm_lab.exporting.card import Measured, export_card
 from minilm_lab.exporting.checkpoint import tensor_files
-from minilm_lab.exporting.embedding import of_onnx, of_torch
 from minilm_lab.exporting.facts import facts_of
 from minilm_lab.exporting.folder import check_target
+from minilm_lab.exporting.forwards import of_onnx, of_torch
 from minilm_lab.exporting.push import check_login
 from minilm_lab.exporting.request import Request
-from minilm_lab.exporting.sentence_transformers import write_pooling
+from minilm_lab.exporting.sentence_transformers import copy_modules, describe, is_normalised, write_modules
 from minilm_lab.models import sources
 from minilm_lab.models.mlm import has_head
+from minilm_lab.models.pooling import Pooling, read_pooling
 from minilm_lab.models.resolve import Model
 from minilm_lab.tasks.base import Task
 
@@ -43,6 +44,8 @@ class Export:
     tokenizer: PreTrainedTokenizerBase
     probe: quantised.Probe | None
     """On which int8 is measured."""
+    pooling: Pooling | None
+    """What modules.json of the model says; None where it has none."""
 
     @property
     def out(self) -> Path:
@@ -51,9 +54,18 @@ class Export:
 
     @property
     def longest(self) -> int:
-        """Longest input, in tokens: what distillation saw, where that is known."""
+        """Tokens after which sentence embeddings cut a text: what distillation saw, or what modules.json says."""
         longest = int(self.facts["longest_input"])
-        return min(longest, self.origin.distilled_length or longest)
+        if self.pooling is None:
+            return min(longest, self.origin.distilled_length or longest)
+        return min(longest, self.pooling.length or int(self.tokenizer.model_max_length))
+
+    @property
+    def normalize(self) -> bool:
+        """Whether sentence embeddings have length 1."""
+        if self.request.normalize is not None:
+            return self.request.normalize
+        return self.pooling is None or is_normalised(self.pooling)
 
     def write(self) -> Measured:
         """Write the folder and return what was measured."""
@@ -65,10 +77,15 @@ class Export:
                 whole.save_pretrained(folder)
             else:
                 self.config.save_pretrained(folder)
-            if "sentence_transformers" in request.to:
-                write_pooling(folder, int(self.config.hidden_size), self.longest, request.normalize)
+            embeddings = None
+            if self.pooling is not None:
+                copy_modules(folder, self.origin, self.pooling, self.normalize)
+            elif "sentence_transformers" in request.to:
+                write_modules(folder, int(self.config.hidden_size), self.longest, self.normalize)
+            if self.pooling is not None or "sentence_transformers" in request.to:
+                embeddings = f"{describe(self.pooling or Pooling(), self.normalize)}; texts are cut to {self.longest} tokens"
             measured = self._write_onnx(body, folder / "onnx") if request.has_onnx else Measured()
-            card = export_card(request, self.origin, self.facts, measured, self.longest, folder)
+            card = export_card(request, self.origin, self.facts, measured, embeddings, folder)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return measured
 
@@ -98,14 +115,21 @@ class Export:
         if self.probe is not None:
             quantised.write_int8(exact, rounded)
             log.info("measuring what int8 costs on %s", self.probe.name)
-            forwards = of_onnx(exact, names), of_onnx(rounded, names)
-            loss = quantised.measure_loss(self.probe, self.tokenizer, longest, names, *forwards)
+            loss = quantised.measure_loss(
+                self.probe,
+                self.tokenizer,
+                self.pooling or Pooling(),
+                longest,
+                names,
+                of_onnx(exact, names),
+                of_onnx(rounded, names),
+            )
         seconds = None
         if self.request.times:
             forms = {"torch": of_torch(body, names), "ONNX": of_onnx(exact, names, threads=1)}
             if self.probe is not None:
                 forms["ONNX int8"] = of_onnx(rounded, names, threads=1)
-            seconds = timing.forward_seconds(forms, int(self.config.vocab_size), longest)
+            seconds = forwards.forward_seconds(forms, int(self.config.vocab_size), longest)
         if "onnx" not in self.request.to:
             exact.unlink()
         return Measured(tuple(names), difference, loss, seconds)
@@ -122,6 +146,7 @@ def prepare(request: Request, origin: Model, task: Task, hub: str | None, cache:
             "Exported are bodies, such as the student of a distillation"
         )
     facts = facts_of(config)
+    pooling = read_pooling(origin.where, origin.revision)
     if request.mlm_head != "none" and not has_head(config):
         raise LabError(
             f"mlm_head={request.mlm_head}: a '{config.model_type}' model has no masked-LM head; use mlm_head=none"
@@ -145,4 +170,4 @@ def prepare(request: Request, origin: Model, task: Task, hub: str | None, cache:
         probe = quantised.load_probe(task, hub, cache)
     if request.push is not None:
         check_login(request.push)
-    return Export(request, origin, config, facts, tokenizer, probe)
+    return Export(request, origin, config, facts, tokenizer, probe, pooling)

@@ -28,8 +28,8 @@ class Request:
     """Any of `FORMS`."""
     mlm_head: str = "none"
     """none, zero (not trained, predictions uniform) or trained (that of the checkpoint, which must carry one)."""
-    normalize: bool = True
-    """sentence_transformers: scale embeddings to length 1."""
+    normalize: Optional[bool] = None
+    """sentence_transformers: scale embeddings to length 1; null = as modules.json of the model says, without one yes."""
     times: bool = False
     """Time the forward of torch and of each ONNX file, in turns, and write it into the card."""
     overwrite: bool = False

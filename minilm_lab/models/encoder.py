@@ -96,17 +96,9 @@ class Encoder:
             rows = token_batches(self.tokenizer, texts, self.length, self.batch_size, self.pooling.prompt)
             for chosen, batch in rows:
                 states = self._states({name: tensor.to(self.body.device) for name, tensor in batch.items()})
-                vectors[chosen] = self.pooling(states, self._pooled(batch).to(states.device)).cpu()
+                mask = self.pooling.mask(batch["attention_mask"], self.tokenizer)
+                vectors[chosen] = self.pooling(states, mask.to(states.device)).cpu()
         return vectors
-
-    def _pooled(self, batch: dict[str, Tensor]) -> Tensor:
-        """The mask of the tokens that are pooled."""
-        mask = batch["attention_mask"]
-        if self.pooling.prompt and not self.pooling.reads_prompt:
-            mask = mask.clone()
-            # The end token of the prompt alone is none of the text's.
-            mask[:, : len(self.tokenizer(self.pooling.prompt)["input_ids"]) - 1] = 0
-        return mask
 
     def _states(self, batch: dict[str, Tensor]) -> Tensor:
         """(texts, tokens, hidden size) of the layer that is read."""

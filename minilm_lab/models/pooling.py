@@ -9,13 +9,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minilm_lab.errors import LabError, nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def _first(states: Tensor, mask: Tensor) -> Tensor:
@@ -107,6 +110,14 @@ class Pooling:
         for module in self.after:
             vectors = module.to(vectors.device)(vectors)
         return vectors
+
+    def mask(self, mask: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+        """Of the mask of real tokens, (B, L), padded on the right, the tokens that are pooled."""
+        if self.prompt and not self.reads_prompt:
+            mask = mask.clone()
+            # The end token of the prompt alone is none of the text's.
+            mask[:, : len(tokenizer(self.prompt)["input_ids"]) - 1] = 0
+        return mask
 
     def width(self, hidden: int) -> int:
         """The width of a vector for a model of this hidden size."""

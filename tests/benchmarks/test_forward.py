@@ -20,8 +20,8 @@ from minilm_lab.benchmarks.subjects import Subject, shape_of
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.errors import LabError
 from minilm_lab.exporting.facts import facts_of
+from minilm_lab.exporting.forwards import in_turns
 from minilm_lab.exporting.graph import input_names
-from minilm_lab.exporting.timing import in_turns
 from minilm_lab.models.student import Student
 from minilm_lab.tasks.hub import HubTask
 
@@ -85,7 +85,7 @@ def test_turns_are_paired_and_who_is_first_alternates() -> None:
 
 def test_seconds_are_those_of_each_work(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("minilm_lab.exporting.timing.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("minilm_lab.exporting.forwards.time.perf_counter", lambda: clock[0])
 
     def work(cost: float) -> Callable[[int], None]:
         def run(turn: int) -> None:

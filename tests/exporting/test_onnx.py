@@ -18,10 +18,9 @@ from transformers import AutoModel, AutoTokenizer
 from minilm_lab.errors import LabError
 from minilm_lab.exporting import graph
 from minilm_lab.exporting.card import Measured
-from minilm_lab.exporting.embedding import of_onnx, of_torch
+from minilm_lab.exporting.forwards import forward_seconds, of_onnx, of_torch
 from minilm_lab.exporting.job import prepare
 from minilm_lab.exporting.request import Request
-from minilm_lab.exporting.timing import forward_seconds
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.resolve import Model, resolve
 

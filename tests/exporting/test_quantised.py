@@ -12,8 +12,8 @@ from data.helpers import many_texts, wordpiece
 from scipy.stats import rankdata
 
 from minilm_lab.errors import LabError
-from minilm_lab.exporting.embedding import compare, mean_pool
-from minilm_lab.exporting.quantised import Probe, check_task, load_probe, measure_loss
+from minilm_lab.exporting.quantised import Probe, check_task, compare, load_probe, measure_loss
+from minilm_lab.models.pooling import Pooling, cosine
 from minilm_lab.tasks.hub import HubTask
 
 from .conftest import task_on
@@ -50,11 +50,11 @@ def by_hand(text: str, width: int = 6) -> np.ndarray:
 
 def test_embeddings_are_means_over_real_tokens_in_the_order_of_the_texts() -> None:
     texts = [*TEXT, "cat", "the dogs", " ".join(TEXT)] * 2  # several batches, of mixed lengths
-    found = compare(texts, TOKENIZER, 128, NAMES, words, twice)
+    found = compare(texts, TOKENIZER, Pooling(), 128, NAMES, words, twice)
     expected = np.stack([by_hand(text) for text in texts])
     np.testing.assert_allclose(found.first, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(found.second, 2 * expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(found.cosines, 1)
+    np.testing.assert_allclose(cosine(found.first, found.second), 1)
     assert found.relative == pytest.approx(1)
     assert found.largest == pytest.approx(
         max(
@@ -65,15 +65,10 @@ def test_embeddings_are_means_over_real_tokens_in_the_order_of_the_texts() -> No
     )
 
 
-def test_mean_pooling_by_hand() -> None:
-    hidden = np.array([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]]])
-    np.testing.assert_array_equal(mean_pool(hidden, np.array([[True, True, False]])), [[2.0, 4.0]])
-
-
 def test_the_score_is_the_rank_correlation_of_cosines() -> None:
     first, second = TEXT[:7], [*TEXT[11:16], "cat", "two dogs"]
     given = [0.1, 4.0, 2.5, 2.5, 5.0, 0.0, 3.0]
-    loss = measure_loss(Probe([*first, *second], given, "x"), TOKENIZER, 512, NAMES, words, other)
+    loss = measure_loss(Probe([*first, *second], given, "x"), TOKENIZER, Pooling(), 512, NAMES, words, other)
     assert loss.spearman is not None
     for found, width in zip(loss.spearman, (6, 3), strict=True):
         pairs = [(by_hand(a, width), by_hand(b, width)) for a, b in zip(first, second, strict=True)]
@@ -85,7 +80,7 @@ def test_the_score_is_the_rank_correlation_of_cosines() -> None:
 
 
 def test_texts_without_similarity_have_no_score() -> None:
-    loss = measure_loss(Probe(TEXT[:3], None, "x"), TOKENIZER, 512, NAMES, words, words)
+    loss = measure_loss(Probe(TEXT[:3], None, "x"), TOKENIZER, Pooling(), 512, NAMES, words, words)
     assert loss.spearman is None
     assert (loss.cosine_mean, loss.largest, loss.relative) == (pytest.approx(1), 0, 0)
 
