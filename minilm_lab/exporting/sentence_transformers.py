@@ -14,12 +14,12 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from minilm_lab import hub_access
-from minilm_lab.models.pooling import MODES, Normalise, Pooling
+from minilm_lab.models.pooling import Normalise, Pooling
 from minilm_lab.models.resolve import Model
 from minilm_lab.runs.files import write_json
 
 _SETTINGS = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json")
-_WORDS = {
+WORDS = {
     "cls": "the state of the first token",
     "max": "the largest values over the tokens",
     "mean": "the mean over the tokens",
@@ -27,7 +27,6 @@ _WORDS = {
     "weightedmean": "the mean over the tokens, weighted by their place",
     "lasttoken": "the state of the last token",
 }
-assert list(_WORDS) == list(MODES)
 
 
 def is_normalised(pooling: Pooling) -> bool:
@@ -37,7 +36,7 @@ def is_normalised(pooling: Pooling) -> bool:
 
 def describe(pooling: Pooling, normalize: bool) -> str:
     """How the vector of a text comes from the states of its tokens, for the card."""
-    parts = [", joined with ".join(_WORDS[mode] for mode in pooling.modes) + " of a text"]
+    parts = [", joined with ".join(WORDS[mode] for mode in pooling.modes) + " of a text"]
     for module in pooling.after[: len(pooling.after) - is_normalised(pooling)]:
         if isinstance(module, Normalise):
             parts.append("scaled to length 1")

@@ -13,10 +13,11 @@ from data.helpers import TEXT, WORDS
 from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.errors import LabError
+from minilm_lab.exporting import sentence_transformers
 from minilm_lab.exporting.job import prepare
 from minilm_lab.exporting.request import Request
 from minilm_lab.exporting.sentence_transformers import describe, write_modules
-from minilm_lab.models.pooling import Pooling, read_pooling
+from minilm_lab.models.pooling import MODES, Pooling, read_pooling
 from minilm_lab.models.resolve import resolve
 from minilm_lab.tasks.hub import HubTask
 
@@ -144,5 +145,6 @@ def test_what_cannot_be_kept_is_refused(tiny_teacher: Path, similarity: HubTask,
     assert not (tmp_path / "out").exists()
 
 
-def test_the_words_for_prompts() -> None:
+def test_there_are_words_for_everything() -> None:
+    assert set(sentence_transformers.WORDS) == set(MODES)
     assert describe(Pooling(("lasttoken",), prompt="query: "), False).endswith('behind the prompt "query: "')
