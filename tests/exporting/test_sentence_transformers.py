@@ -12,6 +12,7 @@ import torch
 from data.helpers import TEXT, WORDS
 from transformers import AutoModel, AutoTokenizer
 
+from minilm_lab.data.splits import references
 from minilm_lab.errors import LabError
 from minilm_lab.exporting import sentence_transformers
 from minilm_lab.exporting.job import prepare
@@ -126,9 +127,9 @@ def test_int8_is_measured_through_the_modules(source: Any, similarity: HubTask, 
     measured = export(folder, tmp_path / "out", similarity, to=["onnx_int8"])
     dev = similarity.load(None, tmp_path).dev
     reader = library.SentenceTransformer(str(folder), device="cpu")
-    first, second = (reader.encode([pair[side] for pair in dev.texts]) for side in (0, 1))
+    first, second = (reader.encode(list(dev[column])) for column in ("text", "pair"))
     cosines = torch.cosine_similarity(torch.tensor(first), torch.tensor(second))
-    expected = 100 * spearmanr(cosines, dev.references).statistic
+    expected = 100 * spearmanr(cosines, references(dev)).statistic
     assert measured.loss.spearman[0] == pytest.approx(expected, abs=1e-6)
     assert read_pooling(str(tmp_path / "out")).modes == ("cls",)  # type: ignore[union-attr]
     assert "first token of a text, then a linear map" in (tmp_path / "out" / "README.md").read_text()
