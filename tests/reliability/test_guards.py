@@ -25,7 +25,7 @@ from minilm_lab.models.tapped import Tapped
 from minilm_lab.objectives.hidden_relation import HiddenRelationObjective
 from minilm_lab.objectives.relations import PAIRS, RelationObjective
 from minilm_lab.tasks.batching import batches_per_epoch, epoch_order
-from minilm_lab.training import distiller, finetuning
+from minilm_lab.training import distiller, finetuner
 from minilm_lab.training.checkpoints import newest_whole
 from minilm_lab.training.distiller import Distiller
 from minilm_lab.training.finetuner import Finetuner
@@ -123,7 +123,7 @@ def test_a_finetuning_names_its_examples(
             found = super().training_step(batch, index)
             return {"loss": found["loss"] * (float("nan") if self.global_step + 1 == 9 else 1.0)}
 
-    monkeypatch.setattr(finetuning, "Finetuner", Bad)
+    monkeypatch.setattr(finetuner, "Finetuner", Bad)
     cfg = compose_command("finetune", [*tiny, *tiny_tune, "source=teacher", "tune.seed=4"])
     ready = plan_finetune(cfg)
     with pytest.raises(LabError, match="the loss is not finite at step 9") as error:
