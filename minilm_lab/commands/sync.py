@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from minilm_lab.reports.records import RUNNING, load
 
 log = logging.getLogger(__name__)
 
-#: W&B writes its file from about 15 seconds on: a run killed before leaves a header and nothing to upload.
 _HEADER_BYTES = 7
+"""W&B writes its file from about 15 seconds on: a run killed before leaves a header and nothing to upload."""
 NEW, GROWN, UPLOADED, EMPTY, BUSY = "new", "grown", "uploaded", "empty", "running"
 
 
@@ -52,14 +53,14 @@ def find(runs: Path, contains: str | None = None) -> list[Offline]:
     """
     busy = {line.record.folder for line in list_runs(load(runs)) if line.state == RUNNING}
     files = sorted(runs.glob("*/*/wandb/offline-run-*/run-*.wandb"), key=lambda file: file.parent.name)
-    found = []
-    for file in files:
-        run = file.parents[2]
-        if contains is None or contains.casefold() in run.name.casefold():
-            # Of a run that has not ended only the newest session is still written.
-            last = file == [other for other in files if other.parents[2] == run][-1]
-            found.append(Offline(file, BUSY if last and run in busy else _state(file)))
-    return found
+    # Of a run that has not ended only the newest session is still written.
+    newest = {file.parents[2]: file for file in files}
+    written = {file for run, file in newest.items() if run in busy}
+    return [
+        Offline(file, BUSY if file in written else _state(file))
+        for file in files
+        if contains is None or contains.casefold() in file.parents[2].name.casefold()
+    ]
 
 
 def _state(file: Path) -> str:
@@ -78,8 +79,8 @@ def upload(waiting: Sequence[Offline], project: str, entity: str | None) -> list
     words += ["--entity", entity] if entity else []
     # It is quiet while training, and is asked now.
     env = {key: value for key, value in os.environ.items() if key not in ("WANDB_SILENT", "WANDB_MODE")}
-    subprocess.run([*words, *(str(one.folder) for one in waiting)], env=env, check=False)
-    return [one for one in waiting if _state(one.file) != UPLOADED]
+    subprocess.run([*words, *(str(session.folder) for session in waiting)], env=env, check=False)
+    return [session for session in waiting if _state(session.file) != UPLOADED]
 
 
 def link(identities: Sequence[str], project: str, entity: str | None, api: Any = None) -> int:
@@ -118,14 +119,14 @@ def _uses(config: Any) -> list[str]:
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     runs = Path(cfg.paths.runs)
-    found = find(runs, cfg.contains)
-    waiting = [one for one in found if one.state in (NEW, GROWN)]
-    counts = {state: sum(one.state == state for one in found) for state in (UPLOADED, BUSY, EMPTY)}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    print(f"{len(waiting)} to upload{f' ({told})' if told else ''} in {runs}")
+    sessions = find(runs, cfg.contains)
+    waiting = [session for session in sessions if session.state in (NEW, GROWN)]
+    counts = Counter(session.state for session in sessions)
+    others = ", ".join(f"{counts[state]} {state}" for state in (UPLOADED, BUSY, EMPTY) if counts[state])
+    print(f"{len(waiting)} to upload{f' ({others})' if others else ''} in {runs}")
     if cfg.dry:
-        for one in waiting:
-            print(f"{one.state:<6} {one.identity}  {one.folder}")
+        for session in waiting:
+            print(f"{session.state:<6} {session.identity}  {session.folder}")
         return
     if not waiting:
         return
@@ -135,12 +136,10 @@ def run(cfg: DictConfig) -> None:
             "`minilm-lab sync dry=true` says what it would upload"
         )
     failed = upload(waiting, cfg.project, cfg.entity)
-    done = [one for one in waiting if one not in failed]
+    done = [session.identity for session in waiting if session not in failed]
     if done:
-        drawn = link([one.identity for one in done], cfg.project, cfg.entity)
-        print(
-            f"uploaded {len(done)} ({len({one.identity for one in done})} runs), lineage: {drawn} artifacts linked"
-        )
+        drawn = link(done, cfg.project, cfg.entity)
+        print(f"uploaded {len(done)} ({len(set(done))} runs), lineage: {drawn} artifacts linked")
     if failed:
-        names = "\n  ".join(str(one.folder) for one in failed)
+        names = "\n  ".join(str(session.folder) for session in failed)
         raise LabError(f"W&B did not take {len(failed)}; the same command tries them again:\n  {names}")

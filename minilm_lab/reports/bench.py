@@ -6,11 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
 PARTS = ("loader", "teacher", "student", "loss", "backward", "optimizer")
 
 
@@ -76,12 +71,15 @@ def _mega(count: float) -> str:
 
 def write_picture(report: Mapping[str, Any], path: Path) -> None:
     """Bars of tokens a second by shape, and how time and memory of the loss grow with the length."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     variants = list(dict.fromkeys(m["variant"] for m in report["steps"]))
     shapes = list(dict.fromkeys(_shape(m) for m in report["steps"]))
     panels = 3 if report["growth"] else 1
-    figure, axes = pyplot.subplots(
-        1, panels, figsize=(5.5 * panels, 4.2), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(5.5 * panels, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)
     bars = axes[0][0]
     for number, variant in enumerate(variants):
         rate = {_shape(m): m["tokens_per_second"] for m in report["steps"] if m["variant"] == variant}
@@ -95,7 +93,6 @@ def write_picture(report: Mapping[str, Any], path: Path) -> None:
         _growth(axes[0][1], report["growth"], "seconds", 1e3, "ms", "Loss: time")
         _growth(axes[0][2], report["growth"], "loss_bytes", 1e-6, "MB", "Loss: memory")
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)
 
 
 def _shape(m: Mapping[str, Any]) -> str:

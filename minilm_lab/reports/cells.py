@@ -66,17 +66,17 @@ def with_paper(cell: Cell, number: Any, where: str, source: str = "") -> Cell:
     return replace(cell, paper=float(value), paper_unverified=unverified, paper_source=source)
 
 
-def parameters_cell(records: Iterable[Record], part: str = "total") -> Cell:
-    """Return the number of parameters in millions: `part` is `total`, `transformer` or `embeddings`.
+def parameters_cell(records: Iterable[Record]) -> Cell:
+    """Return the number of parameters in millions.
 
     Raises:
         LabError: the runs have models of different sizes, so they are not of one row.
     """
-    counts = {record.number(f"parameters.{part}") for record in records if record.completed} - {None}
-    sizes = sorted(count for count in counts if count is not None)
+    counts = [record.number("parameters.total") for record in records if record.completed]
+    sizes = sorted({count for count in counts if count is not None})
     if len(sizes) > 1:
         shown = ", ".join(f"{size:,.0f}" for size in sizes)
-        raise LabError(f"runs of one row have models of different sizes ({part} parameters: {shown})")
+        raise LabError(f"runs of one row have models of different sizes (total parameters: {shown})")
     return Cell([size / 1e6 for size in sizes])
 
 

@@ -14,7 +14,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from minilm_lab.errors import LabError, nearest
 from minilm_lab.reports.drawing import FAINT, WIDTH, Picture, style
 from minilm_lab.reports.table import Column, Table
 from minilm_lab.reports.text import DASH, number_text, one_line, shortened
@@ -23,26 +22,20 @@ _MAP, _LEVELS = "cividis", 32
 """From dark to bright, told apart by the colour-blind and in grey print."""
 
 
-def heatmap(table: Table, x: str = "layer", y: str = "relations", column: str = "average") -> Picture | None:
-    """Return the mean of `column` by coordinates `x` and `y`; None where nothing was measured.
+def heatmap(table: Table) -> Picture | None:
+    """Return the means of a table's headline over the two coordinates of its rows that take most values (`axes_of`).
 
-    Rows without both coordinates (controls) are left out. Rows that differ in further coordinates are drawn in a
-    panel each, on one scale of colours. A place of the grid without a value is a dash.
-
-    Args:
-        table: its rows carry coordinates.
-        x: coordinate across; numbers in rising order, texts in the order of rows.
-        y: coordinate downwards, ordered alike.
-        column: key of a column.
-
-    Raises:
-        LabError: no row has such coordinates, there is no such column, or two rows lie in one place.
+    None where nothing was measured, where rows have no two such coordinates, or two rows lie in one place (they differ
+    in something that is no coordinate). Rows without both coordinates (controls) are left out. Rows that differ in
+    further coordinates are drawn in a panel each, on one scale of colours; a place without a value is a dash. Numbers
+    are in rising order, texts in the order of rows.
     """
-    panels = _panels(table, x, y, column)
+    shown, axes_names = table.headline, axes_of(table)
+    panels = _panels(table, *axes_names, shown.key) if shown and axes_names else {}
     finite = [v for grid in panels.values() for v in grid.to_numpy().flat if math.isfinite(v)]
-    if not finite:
+    if not finite or shown is None or axes_names is None:
         return None
-    shown = next(c for c in table.columns if c.key == column)
+    x, y = axes_names
     low, high = min(finite), max(finite)
     # One value alone has the colour in the middle.
     norm = Normalize(low - 0.5, high + 0.5) if low == high else Normalize(low, high)
@@ -63,20 +56,6 @@ def heatmap(table: Table, x: str = "layer", y: str = "relations", column: str = 
     return Picture(figure, f"{shown.title} by {x} and {y}: {table.title}", f"{words}.")
 
 
-def of_grid(table: Table) -> Picture | None:
-    """Return the heat map of a table's headline over its widest coordinates (`axes_of`); None where it has no grid.
-
-    It has none either where rows share a place: they differ in something that is no coordinate.
-    """
-    column, axes = table.headline, axes_of(table)
-    if column is None or axes is None:
-        return None
-    try:
-        return heatmap(table, *axes, column.key)
-    except LabError:
-        return None
-
-
 def axes_of(table: Table) -> tuple[str, str] | None:
     """Return the two coordinates (across, downwards) that take most values; None without two of two values each.
 
@@ -93,18 +72,7 @@ def axes_of(table: Table) -> tuple[str, str] | None:
 
 
 def _panels(table: Table, x: str, y: str, column: str) -> dict[str, pd.DataFrame]:
-    """Title of a panel → means by `y` (downwards) and `x` (across); all have the same axes."""
-    problem = f"heat map of {table.title!r}:"
-    known = list(dict.fromkeys(name for row in table.rows for name in row.coordinates))
-    for axis in (x, y):
-        if axis not in known:
-            have = f"They have: {', '.join(known)}" if known else "No row has coordinates"
-            raise LabError(f"{problem} no coordinate {axis!r}.{nearest(axis, known)} {have}")
-    if x == y:
-        raise LabError(f"{problem} x and y are both {x!r}; they must differ")
-    columns = [c.key for c in table.columns]
-    if column not in columns:
-        raise LabError(f"{problem} no column {column!r}." + nearest(column, columns))
+    """Title of a panel → means by `y` (downwards) and `x` (across), all with the same axes; none if rows share a place."""
     panels: dict[str, dict[tuple[str | float, str | float], float]] = {}
     for row, cell in zip(table.rows, table.line(column), strict=True):
         if {x, y} <= row.coordinates.keys():
@@ -112,7 +80,7 @@ def _panels(table: Table, x: str, y: str, column: str) -> dict[str, pd.DataFrame
             panel = panels.setdefault(", ".join(others), {})
             place = row.coordinates[y], row.coordinates[x]
             if place in panel:
-                raise LabError(f"{problem} two rows at {x}={place[1]}, {y}={place[0]}")
+                return {}
             panel[place] = cell.mean
     places = [place for panel in panels.values() for place in panel]
     down, across = (_ordered([place[i] for place in places]) for i in (0, 1))

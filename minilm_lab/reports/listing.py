@@ -56,8 +56,6 @@ def list_runs(
     state: str | None = None,
     contains: str | None = None,
     sort: str = "age",
-    host: str | None = None,
-    alive: Callable[[int, datetime | None], bool] | None = None,
 ) -> list[Listed]:
     """Return the runs that match all filters, in the order of `sort`.
 
@@ -68,15 +66,11 @@ def list_runs(
         state: keep runs in this state, one of `STATES`, in upper or lower case.
         contains: keep runs with this text in their name or identity, in upper or lower case.
         sort: one of `SORTS`; runs without a score or loss come last.
-        host: name of this machine; only its processes can be looked for.
-        alive: says whether the process (id, time of the run's last sign of life) still works on its run.
 
     Raises:
         LabError: `state` is no state, or `sort` no order.
     """
     now = now or datetime.now(UTC)
-    host = host if host is not None else socket.gethostname()
-    alive = alive or process_alive
     if state is not None and state.upper() not in STATES:
         raise LabError(
             f"state={state!r} must be one of {', '.join(STATES)}." + nearest(state.upper(), STATES)
@@ -85,7 +79,7 @@ def list_runs(
         raise LabError(f"sort={sort} must be one of {', '.join(SORTS)}." + nearest(sort, SORTS))
     listed = []
     for record in sorted(records, key=lambda record: record.updated or _OLDEST, reverse=True):
-        line = Listed(_state(record, host, alive), _result(record), _age(record.updated, now), record)
+        line = Listed(_state(record), _result(record), _age(record.updated, now), record)
         if command is not None and record.command != command:
             continue
         if state is not None and line.state != state.upper():
@@ -159,14 +153,10 @@ def _data(line: Listed) -> dict[str, Any]:
     }
 
 
-def _state(record: Record, host: str, alive: Callable[[int, datetime | None], bool]) -> str:
-    gone = (
-        record.state == RUNNING
-        and record.host == host
-        and record.pid is not None
-        and not alive(record.pid, record.updated)
-    )
-    return INTERRUPTED if gone else record.state
+def _state(record: Record) -> str:
+    # What runs elsewhere, or who runs it, cannot be known from here.
+    here = record.state == RUNNING and record.host == socket.gethostname() and record.pid is not None
+    return INTERRUPTED if here and not process_alive(record.pid or 0, record.updated) else record.state
 
 
 def _loss(record: Record) -> float | None:

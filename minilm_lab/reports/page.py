@@ -17,7 +17,7 @@ from markupsafe import Markup
 from minilm_lab.reports import plots, prose
 from minilm_lab.reports.curves import Curve, curve_of, describe
 from minilm_lab.reports.drawing import Picture
-from minilm_lab.reports.heatmap import of_grid
+from minilm_lab.reports.heatmap import heatmap
 from minilm_lab.reports.records import COMPLETED, Record
 from minilm_lab.reports.results import Experiment, Result
 from minilm_lab.reports.scatter import ALL_NAMED, scatter, survey
@@ -157,7 +157,7 @@ def _figures(result: Result) -> tuple[list[Figure], list[Figure]]:
     marks = _MARKS + (_FEW_NAMED if len(table.rows) > ALL_NAMED else "")
     for key, title, more in _COSTS:
         figures += _figure(title, scatter(table, key, more_is_better=more), marks)
-    grid = of_grid(table)
+    grid = heatmap(table)
     if grid is not None:
         heading = grid.title.removesuffix(f": {table.title}")
         figures += _figure(heading, grid, "Means over seeds; a dash was not measured.")

@@ -86,15 +86,10 @@ def load(runs_dir: str | Path) -> list[Record]:
     """Return a record for every run folder under `runs_dir`, ordered by path.
 
     Run folders are `<command>/<slug>-<identity>`. One that cannot be read is a record in the state
-    `UNREADABLE` (count them with `unreadable`); other folders are passed over. A `runs_dir` that does not
+    `UNREADABLE`; other folders are passed over. A `runs_dir` that does not
     exist holds no runs.
     """
     return [_record(folder) for folder in _run_folders(Path(runs_dir))]
-
-
-def unreadable(records: list[Record]) -> list[Record]:
-    """Return the records of folders that could not be read."""
-    return [record for record in records if record.state == UNREADABLE]
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:

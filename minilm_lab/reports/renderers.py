@@ -12,7 +12,7 @@ from minilm_lab.reports.table import Table
 from minilm_lab.reports.text import DASH, caption_sentences, one_line, texts
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Group
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&#])")
 _LATEX = str.maketrans(
@@ -77,7 +77,7 @@ def to_markdown(table: Table) -> str:
     return f"**{_escaped(table.title)}**\n\n{grid}\n\n{caption}\n"
 
 
-def to_latex(table: Table, label: str = "") -> str:
+def to_latex(table: Table) -> str:
     r"""Return a `table` environment that needs ``\usepackage{booktabs}``; the titles of controls are in italics.
 
     Rows keep their order. A rule is drawn wherever control rows and other rows meet.
@@ -86,7 +86,6 @@ def to_latex(table: Table, label: str = "") -> str:
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{latex(table.title)}. {latex(' '.join(caption_sentences(table)))}}}",
-        *([rf"  \label{{{label}}}"] if label else []),
         rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"    \toprule",
         "    " + "".join(f" & {latex(column.title)}" for column in table.columns).strip() + r" \\",
@@ -150,11 +149,11 @@ def to_rich(table: Table, width: int = 80) -> Group:
     return Group(*parts, Text(caption, style="dim"))
 
 
-def print_table(table: Table, console: Console | None = None) -> None:
-    """Print `table` to `console`, or to the standard output."""
+def print_table(table: Table) -> None:
+    """Print `table` to the standard output."""
     from rich.console import Console
 
-    console = console or Console()
+    console = Console()
     console.print(to_rich(table, console.width))
 
 
@@ -167,13 +166,12 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 """File ending → the text of that file."""
 
 
-def write_files(table: Table, folder: str | Path, stem: str = "table") -> list[Path]:
-    """Write `table` into `folder` (made if absent) as `stem`.json, .md, .tex and .csv; return their paths."""
-    folder = Path(folder)
+def write_files(table: Table, folder: Path) -> list[Path]:
+    """Write `table` into `folder` (made if absent) as table.json, .md, .tex and .csv; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for ending, render in FORMATS.items():
-        path = folder / f"{stem}.{ending}"
+        path = folder / f"table.{ending}"
         path.write_text(render(table), encoding="utf-8", newline="")
         paths.append(path)
     return paths

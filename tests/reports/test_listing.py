@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from minilm_lab.errors import LabError
+from minilm_lab.reports import listing
 from minilm_lab.reports.listing import list_runs, process_alive, to_data, to_rich, to_text
 from minilm_lab.reports.records import Record
 
@@ -87,21 +88,24 @@ def test_newest_first_and_filters() -> None:
         names(state="faild")
 
 
-def test_a_running_run_without_its_process_is_interrupted() -> None:
-    running = record("a", "RUNNING", pid=5, host="here")
+def test_a_running_run_without_its_process_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = socket.gethostname()
+    running = record("a", "RUNNING", pid=5, host=here)
 
     def dead(pid: int, seen: datetime | None) -> bool:
         assert (pid, seen) == (5, running.updated)
         return False
 
-    assert one(running, host="here", alive=dead).state == "INTERRUPTED"
-    assert one(running, host="here", alive=lambda pid, seen: True).state == "RUNNING"
+    monkeypatch.setattr(listing, "process_alive", dead)
+    assert one(running).state == "INTERRUPTED"
     # What runs elsewhere, or who runs it, cannot be known from here.
-    assert one(running, host="there", alive=lambda pid, seen: False).state == "RUNNING"
-    assert one(record("a", "RUNNING", host="here"), host="here", alive=lambda p, s: False).state == "RUNNING"
-    assert one(record("a", pid=5, host="here"), host="here", alive=lambda p, s: False).state == "COMPLETED"
-    assert list_runs([running], now=NOW, state="interrupted", host="here", alive=dead)
-    assert not list_runs([running], now=NOW, state="running", host="here", alive=dead)
+    assert one(record("a", "RUNNING", pid=5, host="there")).state == "RUNNING"
+    assert one(record("a", "RUNNING", host=here)).state == "RUNNING"
+    assert one(record("a", pid=5, host=here)).state == "COMPLETED"
+    assert list_runs([running], now=NOW, state="interrupted")
+    assert not list_runs([running], now=NOW, state="running")
+    monkeypatch.setattr(listing, "process_alive", lambda pid, seen: True)
+    assert one(running).state == "RUNNING"
 
 
 def test_real_processes() -> None:

@@ -116,7 +116,7 @@ def write(
 ) -> Path:
     """Write the table's files, plots and page; returns the page."""
     from minilm_lab.reports import plots
-    from minilm_lab.reports.heatmap import of_grid
+    from minilm_lab.reports.heatmap import heatmap
     from minilm_lab.reports.page import write_page
 
     distilled = {record.identity: record for record in found if record.command == "distill"}
@@ -131,7 +131,7 @@ def write(
         write_atomically(out / "choices.csv", choices.encode())
     if shown:
         curves.write_curves(shown, out / "curves.json")
-    pictures = {"scores": plots.scores(made), "loss": plots.losses(shown), "heatmap": of_grid(made)}
+    pictures = {"scores": plots.scores(made), "loss": plots.losses(shown), "heatmap": heatmap(made)}
     for name, picture in pictures.items():
         if picture is not None:
             picture.png(out / f"{name}.png")
