@@ -38,7 +38,6 @@ KINDS = {
     "objective": "minilm_lab.objectives.base.Objective",
     "optim": "minilm_lab.training.settings.Optim",
     "paths": "minilm_lab.training.settings.Paths",
-    "probe": "minilm_lab.probes.base.Probe",
     "scale": "minilm_lab.training.settings.Scale",
     "student": "minilm_lab.models.student.Student",
     "task": "minilm_lab.tasks.base.Task",

@@ -28,6 +28,10 @@ guard_hydra()
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 
 
+FORMER = {"probe": "evaluator", "task@probe.task": "evaluator (task@evaluator.task=…)"}
+"""Former name of a group -> its name."""
+
+
 def conf_folder() -> Path:
     """The folder of configs: beside the package in a checkout, inside it when installed from a wheel."""
     package = Path(__file__).resolve().parents[1]
@@ -109,6 +113,8 @@ def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str
         return f"{group}={option}: no such option.{nearest(option, options)} {_options(group, options)}"
     text = str(error)
     if found := re.search(r"Could not override '([^']+)'", text):
+        if found.group(1) in FORMER:
+            return f"{found.group(1)}: this group is called {FORMER[found.group(1)]} now"
         return _unknown_key(found.group(1), command, overrides)
     if found := re.search(r"(?:Key|in) '?([\w.]+)'? is not in struct", text):
         return _unknown_key(found.group(1), command, overrides)

@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 from minilm_lab import config
 from minilm_lab.commands import pretrain
 from minilm_lab.commands.parts import check_length, corpus_identity, read_how, read_seed, scale_of
+from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.models import cost
 from minilm_lab.models.assistant import Assistant, AssistantTeacher
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Objective
-from minilm_lab.probes.base import Probe
 from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
 from minilm_lab.training.distillation import Distillation
@@ -66,8 +66,8 @@ def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, ass
     distilled = teacher.distilled_layer(teacher_config)
     student.copied_layers(student.shape(teacher_config)["layers"], distilled)
     student_config = student.config(teacher_config)
-    probe: Probe = config.section(cfg, "probe")
-    job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, probe)
+    evaluator: Evaluator = config.section(cfg, "evaluator")
+    job = Distillation(teacher, student, objective, corpus, optim, scale, seed, how, evaluator)
     loss = job.loss
     if objective.trains:
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
@@ -98,7 +98,7 @@ def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, ass
         corpus.name if objective.trains else "",
         scale.name if objective.trains else "",
     )
-    probe.check(limit, int(student_config.num_hidden_layers))
+    evaluator.check(student_config)
     if head is not None:
         job = replace(job, head=head.folder.path / "model")
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from omegaconf import MISSING
 
+from minilm_lab.data import holdout
 from minilm_lab.data.splits import Splits, is_labelled
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.result import Result
-from minilm_lab.tasks import holdout, submission
+from minilm_lab.tasks import submission
 from minilm_lab.tasks.columns import class_names
 from minilm_lab.tasks.labels import LabelTask
 from minilm_lab.tasks.notes import data_note

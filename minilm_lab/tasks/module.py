@@ -35,6 +35,9 @@ class TaskModule(nn.Module, ABC):
     the module is made anew from the same source.
     """
 
+    tokenizer: PreTrainedTokenizerBase
+    """What reads texts for it."""
+
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch by name, weighted scalars; their sum is minimised."""

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minilm_lab.data.holdout import position
 from minilm_lab.data.splits import Splits, table
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.registry import download
-from minilm_lab.tasks.holdout import position
 from minilm_lab.tasks.labels import LabelTask
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from omegaconf import MISSING
 
+from minilm_lab.data import holdout
 from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.result import Result
-from minilm_lab.tasks import holdout, qa_scores
+from minilm_lab.tasks import qa_scores
 from minilm_lab.tasks.base import Backbone, Task
 from minilm_lab.tasks.metrics import check_finite
 from minilm_lab.tasks.notes import data_note

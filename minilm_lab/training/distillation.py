@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from minilm_lab.evaluation.base import Evaluator, NoEvaluator
 from minilm_lab.models.student import Student
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Loss, Objective
-from minilm_lab.probes.base import NoProbe, Probe
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.settings import How, Optim, Scale
 
@@ -29,7 +29,7 @@ class Distillation:
     scale: Scale
     seed: int
     how: How
-    probe: Probe = field(default_factory=NoProbe)
+    evaluator: Evaluator = field(default_factory=NoEvaluator)
     """What is measured of the student along the way; not part of what is computed."""
     head: Path | None = None
     """Folder of the teacher with a masked-LM head of the lab's training; None: the checkpoint's own, if it is read."""

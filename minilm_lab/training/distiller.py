@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from minilm_lab.data.masking import masking_for
 from minilm_lab.errors import LabError
-from minilm_lab.evaluation.result import Result
 from minilm_lab.models.assistant import AssistantTeacher
 from minilm_lab.models.attention import use_fastest_attention
 from minilm_lab.models.parameters import count_parameters
@@ -156,11 +155,12 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
     module = _module(job, student, teacher)
     held_out = stream.held_out(journal)
     callbacks = [held_out]
-    if job.probe.measures:
-        splits = job.probe.load(how.paths.hub, cache)
-        every = job.probe.every or max(1, scale.steps // 10)
-        probe = {"probe": lambda module: Result(job.probe.measure(module.student, tokenizer, splits))}
-        callbacks.append(Evaluating(journal, probe, every))
+    evaluator = job.evaluator
+    if evaluator.measures:
+        evaluator.prepare(how.paths.hub, cache)
+        taken = evaluator.wrap(model, tokenizer)
+        every = evaluator.every or max(1, scale.steps // 10)
+        callbacks.append(Evaluating(journal, {"evaluation": lambda _: evaluator(taken)}, every))
 
     def complete() -> Product:
         losses = held_out.first_and_last("held_out_loss")
@@ -174,7 +174,7 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
             "steps": scale.steps,
             "corpus": dataclasses.asdict(stream.blocks.index),
             "untrained": module.untrained,
-            **({"probe": callbacks[1].first_and_last("probe")} if job.probe.measures else {}),
+            **({"evaluation": callbacks[1].first_and_last("evaluation")} if evaluator.measures else {}),
         }
         summary = {"held_out_loss": losses["last"], "tokens_seen": journal.tokens}
         assistant = job.teacher.run if isinstance(job.teacher, AssistantTeacher) else None

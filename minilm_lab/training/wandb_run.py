@@ -28,7 +28,7 @@ DIRECTIONS = {
     "held_out_loss": "min,last",
     "dev/*": "max,last",
     "test/*": "max,last",
-    "probe/*": "max,last",
+    "evaluation/*": "max,last",
 }
 """Metric -> what of its history W&B keeps in the summary, by which runs are sorted: the best and the last."""
 RECORD = "record"

@@ -18,7 +18,7 @@ GROUPS = (
     "assistant",
     "objective",
     "head",
-    "probe",
+    "evaluator",
     "corpus",
     "task",
     "optim",

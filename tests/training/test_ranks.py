@@ -51,15 +51,15 @@ def test_a_run_killed_on_two_processes_goes_on_on_one(tiny: list[str], lab: Lab,
 def test_a_student_and_its_fine_tuning_on_two_processes(
     tiny: list[str], tiny_tune: list[str], tiny_teacher: Path, tiny_task: Path, lab: Lab, tmp_path: Path
 ) -> None:
-    """Two runs of one command; both processes predict the dev split, one measures the probe: as on one."""
+    """Two runs of one command; both processes predict the dev split, one runs the evaluator: as on one."""
     teacher = shutil.copytree(tiny_teacher, tmp_path / "still")
     config = json.loads((teacher / "config.json").read_text())
     still = {name: 0.0 for name in config if name.endswith("dropout_prob")}
     (teacher / "config.json").write_text(json.dumps(config | still))
-    probe = ["probe=knn", "task@probe.task=classification", f"probe.task.path={tiny_task}"]
-    probe += ["probe.k=3", "probe.length=32", "probe.task.length=32"]
+    knn = ["evaluator=knn", "task@evaluator.task=classification", f"evaluator.task.path={tiny_task}"]
+    knn += ["evaluator.k=3", "evaluator.length=32", "evaluator.task.length=32"]
     words = [w for w in tiny if not w.startswith(("paths.runs", "teacher.path"))]
-    words += [f"teacher.path={teacher}", *probe, *tiny_tune]
+    words += [f"teacher.path={teacher}", *knn, *tiny_tune]
     records, outputs = [], []
     for name, more in (("one", []), ("two", TWO)):
         finished = lab.run("finetune", *words, *more, f"paths.runs={tmp_path / name}")
@@ -69,6 +69,6 @@ def test_a_student_and_its_fine_tuning_on_two_processes(
         rows = [json.loads(line) for line in (tuned / "predictions.jsonl").read_text().splitlines()]
         outputs.append([value for row in rows for value in row["outputs"]])
     (student, tuning), (shared_student, shared_tuning) = records
-    assert shared_student["probe"]["first"] == student["probe"]["first"]
+    assert shared_student["evaluation"]["first"] == student["evaluation"]["first"]
     assert outputs[1] == pytest.approx(outputs[0], abs=2e-3)
     assert shared_tuning["examples"] == tuning["examples"]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minilm_lab.data import holdout
 from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.result import Result
-from minilm_lab.tasks import holdout
 from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.generation import scores
 from minilm_lab.tasks.generation.examples import drop_empty, one_a_source

@@ -3,10 +3,10 @@
 import random
 
 import pytest
-
-from minilm_lab.errors import LabError
-from minilm_lab.tasks.holdout import first, hold_out
 from tasks.helpers import make_split, pairs_of
+
+from minilm_lab.data.holdout import first, hold_out
+from minilm_lab.errors import LabError
 
 
 def make(numbers):

@@ -1,1 +1,0 @@
-"""Zero-shot probes: what a body's sentence embeddings know, with no fine-tuning."""
