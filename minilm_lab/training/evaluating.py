@@ -115,8 +115,9 @@ class Evaluating(pl.Callback):
             if self.keep_weights:
                 weights = module.state_dict()
                 self.kept["weights"] = {name: x.detach().cpu().clone() for name, x in weights.items()}
-        epoch = {} if self.epoch is None else {"epoch": step // self.epoch}
-        self.journal.write(trainer, epoch | _scores(results))
+        if scores := _scores(results):
+            epoch = {} if self.epoch is None else {"epoch": step // self.epoch}
+            self.journal.write(trainer, epoch | scores)
 
     def _is_best(self, best: Best, results: Mapping[str, Result]) -> bool:
         if not self.kept:
