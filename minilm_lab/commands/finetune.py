@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from minilm_lab import config
 from minilm_lab.commands.parts import read_how, scale_of
 from minilm_lab.commands.source import Source, source_of
-from minilm_lab.data.splits import Splits, texts
 from minilm_lab.errors import LabError
 from minilm_lab.models import cost
 from minilm_lab.models.families import positions_of
@@ -22,12 +21,10 @@ from minilm_lab.once import once
 from minilm_lab.runs.graph import Run
 from minilm_lab.runs.identity import slug
 from minilm_lab.tasks.base import Task
+from minilm_lab.tasks.remembered import data_of
 from minilm_lab.training.finetuning import Finetuning
 from minilm_lab.training.loggers import answer_sweep
 from minilm_lab.training.settings import Tune, micro_batch
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 SEED = "tune.seed"
 """What tells the seeds of a cell apart."""
@@ -52,12 +49,10 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
         raise LabError(
             f"task.length={task.length} is beyond the {limit} positions of {source.named}; give {limit} or less"
         )
-    splits, fingerprint, passes = once(
-        ("task", repr(task), how.paths.hub), lambda: _read(task, how.paths.hub, how.cache)
-    )
+    data = once(("task", repr(task), how.paths.hub), lambda: data_of(task, how.paths.hub, how.cache))
     shared = {
         "source": source.identity,
-        "task": {**task.identity(), "fingerprint": fingerprint},
+        "task": {**task.identity(), "fingerprint": data.fingerprint},
         "tune": {k: v for k, v in config.plain(tune).items() if k not in ("save_model", "seed")},
         "epochs": scale.epochs,
     }
@@ -71,7 +66,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
             source.origin,
             source.names,
             task,
-            splits,
+            data,
             seeded,
             scale.epochs,
             replace(how, asked=asked),
@@ -82,7 +77,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
                 slug(task.name, source.title, f"s{seed}"),
                 {**shared, "seed": seed},
                 job,
-                partial(_operations, source, passes, scale.epochs),
+                partial(_operations, source, data.sizes, scale.epochs),
                 () if source.run is None else (source.run,),
                 None if source.run is None else partial(_note_score, source.where, job),
             )
@@ -90,25 +85,9 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
     return runs
 
 
-def _read(task: Task, hub: str | None, cache: Path) -> tuple[Splits, str, list[tuple[int, float]]]:
-    """The task's data, its checksum, and of each split, train first: examples and tokens of one, on average."""
-    splits = task.load(hub, cache)
-    parts = (splits.train, *splits.judged.values())
-    return splits, splits.checksum(), [(len(part), _tokens(part, task.length)) for part in parts]
-
-
-def _operations(source: Source, passes: Sequence[tuple[int, float]], epochs: int) -> float:
-    times = [cost.TRAINING * epochs, *[1] * (len(passes) - 1)]
-    return cost.of_texts(source.shape, [(n, t, tokens) for t, (n, tokens) in zip(times, passes, strict=True)])
-
-
-def _tokens(split: Dataset, longest: int) -> float:
-    """Tokens of an example, on average, from its characters; as many as may be where it is no text."""
-    if "text" not in split.column_names:
-        return longest
-    some = texts(split.select(range(min(500, len(split)))))
-    lengths = [min(longest, (len(a) + len(b or "")) / cost.CHARACTERS + 3) for a, b in some]
-    return sum(lengths) / max(1, len(lengths))
+def _operations(source: Source, sizes: Sequence[tuple[int, float]], epochs: int) -> float:
+    times = [cost.TRAINING * epochs, *[1] * (len(sizes) - 1)]
+    return cost.of_texts(source.shape, [(n, t, tokens) for t, (n, tokens) in zip(times, sizes, strict=True)])
 
 
 def _note_score(student: str, job: Finetuning, record: dict[str, Any]) -> None:

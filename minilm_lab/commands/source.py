@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
 from minilm_lab import config
@@ -57,18 +58,27 @@ def source_of(cfg: DictConfig, how: How) -> Source:
     """The model that `source` names, or the student of the distillation in `cfg`; LabError if there is none."""
     source = cfg.get("source")
     if source is None:
-        return once(("student", _settings_of(how)), lambda: _student(distill.plan(cfg)))
+        return once(("student", _settings_of(cfg, how)), lambda: _student(distill.plan(cfg)))
     if source == "teacher":
         teacher: Teacher = config.section(cfg, "teacher")
         return once(("teacher", repr(teacher)), lambda: _teacher(teacher, how.cache))
     return once(("source", str(source)), lambda: _elsewhere(str(source), how))
 
 
-def _settings_of(how: How) -> str:
+def _settings_of(cfg: DictConfig, how: How) -> str:
     """All of a composed config that a distillation reads, and how it is done, as text."""
-    parts = {name: group for name, group in how.asked.items() if name not in OWN}
-    scale = {name: value for name, value in parts["scale"].items() if name not in ("epochs", "seeds")}
-    return json.dumps({**parts, "scale": scale}, sort_keys=True)
+
+    def text(config: Mapping[str, Any]) -> str:
+        parts = {name: group for name, group in config.items() if name not in OWN}
+        scale = {name: value for name, value in parts["scale"].items() if name not in ("epochs", "seeds")}
+        return json.dumps({**parts, "scale": scale}, sort_keys=True)
+
+    written = text(how.asked)
+    if "${" not in written:
+        return written
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return text({str(name): group for name, group in resolved.items()})
 
 
 def _student(run: Run) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -15,6 +15,8 @@ from minilm_lab.runs.files import read_json, write_json
 
 SETTLED = 2.0
 """Seconds since its last change after which a file's time stamps tell it from the next change for sure."""
+MOST = 20_000
+"""Files, more than which are not looked at one by one."""
 _CHUNK = 1 << 22
 
 
@@ -72,3 +74,24 @@ def _place(file: Path, cache: Path, kind: str) -> Path:
 def _state(file: Path) -> list[int]:
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+class Unsettled(Exception):
+    """Files were changed a moment ago: the next change may leave no trace in their time stamps."""
+
+
+def states(paths: Iterable[Path], settled: bool = True) -> list[tuple[str, list[int]]]:
+    """Every file, and every file below a folder, with what tells it from its next change: size, time stamps, inode.
+
+    Raises Unsettled where `settled` is asked for and a file changed within the last seconds, or where there are too many.
+    """
+    files = sorted(
+        file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()
+    )
+    if len(files) > MOST:
+        raise Unsettled(f"{len(files)} files")
+    found = [(str(file.resolve()), _state(file)) for file in files]
+    now = time.time_ns()
+    if settled and any(now - max(state[1:3]) <= SETTLED * 1e9 for _, state in found):
+        raise Unsettled
+    return found

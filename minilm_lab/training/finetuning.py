@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from minilm_lab.data.splits import Splits
     from minilm_lab.runs.folder import RunFolder
     from minilm_lab.tasks.base import Task
+    from minilm_lab.tasks.remembered import TaskData
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,16 @@ class Finetuning:
     """Record of what is fine-tuned: {"kind": "teacher" | "run" | "path", "run": identity or None, …}."""
     names: dict[str, str]
     task: Task
-    splits: Splits
+    data: TaskData
+    """Of the task; read when it is needed."""
     tune: Tune
     epochs: int
     how: How
+
+    @property
+    def splits(self) -> Splits:
+        """The task's data."""
+        return self.data.splits
 
     def train(self, folder: RunFolder) -> dict[str, Any]:
         """Fine-tune, save the predictions (predictions.jsonl is dev's) and return its part of the record."""

@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from minilm_lab.runs.graph import Run
 
 #: Share of a matrix product's speed that a training step here reaches, about (`minilm-lab bench`: 0.57 to 0.62).
@@ -47,6 +45,8 @@ def _speed(runs: Iterable[tuple[Run, Mapping[str, Any]]]) -> tuple[float, str]:
 
 
 def _matrix_speed() -> float:
+    import torch
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = 4096 if device.type == "cuda" else 768
     a = torch.randn(size, size, device=device)
