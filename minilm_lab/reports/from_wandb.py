@@ -3,63 +3,57 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from minilm_lab.errors import LabError
-from minilm_lab.reports.records import COMPLETED, FAILED, RUNNING, UNREADABLE, Record, as_number
-from minilm_lab.runs.facets import flatten
+from minilm_lab.reports.records import COMPLETED, FAILED, RUNNING, as_number
 from minilm_lab.runs.files import write_atomically, write_json
 from minilm_lab.runs.identity import slug
-
-log = logging.getLogger(__name__)
 
 RECORD = "record"
 """Key of the record in a run's summary, as JSON text (see training/wandb_run.py, which writes it)."""
 COMMANDS = ("distill", "pretrain", "finetune", "speed")
 """Job types that are runs of the lab; tables are made of them and are none."""
-_STATES = {"finished": COMPLETED, "running": RUNNING, "pending": RUNNING, "preempting": RUNNING}
-"""W&B's states -> ours; whatever else ended without its record has failed."""
+_RUNNING = ("running", "pending", "preempting")
+"""W&B's states of a run that has not ended; whatever ended without its record has failed."""
 _STEP = "trainer/global_step"
 
 
-def load(project: str, entity: str | None = None, api: Any = None) -> list[Record]:
-    """Return a record for every run of a project, ordered by command, name and identity.
+def fetch(project: str, into: Path, entity: str | None = None, api: Any = None) -> Path:
+    """Write the runs of a project as folders of runs below `into`, with the losses of distillations; return `into`.
 
-    A finished run without its record (mirrored by an older version) is `UNREADABLE`.
+    Everything that reads a folder of runs works on it. A finished run that left no record is FAILED and says so. A
+    completed run that was fetched before is not asked for its losses again.
 
     Args:
         project: the logger's `project`.
+        into: the folder.
         entity: user or team; None = the default one of the login.
         api: a `wandb.Api`; None = one of the present login.
 
     Raises:
         LabError: nobody is logged in, or the project cannot be read.
     """
-    found = [_record(run) for run in _runs(project, entity, api)]
-    return sorted(found, key=lambda record: (record.command, record.name, record.identity))
-
-
-def fetch(project: str, into: Path, entity: str | None = None, api: Any = None) -> Path:
-    """Write what `load` finds as folders of runs below `into`, with the losses of distillations, and return `into`.
-
-    Everything that reads a folder of runs (`records.load`, `curves.curve_of`) works on it. A completed run that
-    was fetched before is not asked for its losses again.
-    """
     for run in _runs(project, entity, api):
-        record = _record(run)
-        folder = into / record.folder
-        known = (folder / "result.json").is_file()
-        if record.completed:
-            write_json(folder / "result.json", record.result)
-        if record.command == "distill" and not (known and (folder / "metrics.jsonl").is_file()):
+        result = _result(run.summary_metrics.get(RECORD))
+        # Names are what others wrote: as folders they must stay where they belong.
+        folder = into / run.job_type / f"{slug(str(result.get('name') or run.name))}-{slug(run.id)}"
+        known = (folder / "result.json").is_file() and (folder / "metrics.jsonl").is_file()
+        state, error = COMPLETED, None
+        if result:
+            write_json(folder / "result.json", result)
+        else:
+            state = RUNNING if run.state in _RUNNING else FAILED
+            ended = "W&B has no record of it" if run.state == "finished" else f"W&B: {run.state}"
+            error = ended if state == FAILED else None
+        if run.job_type == "distill" and not known:
             lines = "".join(json.dumps(line) + "\n" for line in _metrics(run))
             write_atomically(folder / "metrics.jsonl", lines.encode())
         # Last, as it says that the others are there.
-        write_json(folder / "status.json", _status(record))
+        times = {"started": run.created_at, "updated": run.heartbeat_at}
+        write_json(folder / "status.json", {"state": state, "error": error, **times})
     return into
 
 
@@ -78,33 +72,6 @@ def _runs(project: str, entity: str | None, api: Any) -> Iterable[Any]:
     return [run for run in found if run.job_type in COMMANDS]
 
 
-def _record(run: Any) -> Record:
-    summary, config = dict(run.summary_metrics), dict(run.config)
-    result = _result(summary.get(RECORD))
-    state, error = _STATES.get(run.state, FAILED), None
-    if result:
-        state = COMPLETED
-    elif state == COMPLETED:
-        state, error = UNREADABLE, "W&B has no record of it (it was mirrored by an older version of the lab)"
-    elif state == FAILED:
-        error = f"W&B: {run.state}"
-    command = str(result.get("command") or config.get("command") or run.job_type)
-    name = str(result.get("name") or run.name)
-    return Record(
-        # Names are what others wrote: as folders they must stay where they belong.
-        folder=Path(run.job_type) / f"{slug(name)}-{slug(run.id)}",
-        command=command,
-        name=name,
-        identity=str(run.id),
-        state=state,
-        error=error,
-        started=_time(run.created_at),
-        updated=_time(run.heartbeat_at),
-        result=result,
-        progress={} if state == COMPLETED else _progress(flatten(summary)),
-    )
-
-
 def _result(text: object) -> dict[str, Any]:
     if not isinstance(text, str):
         return {}
@@ -113,11 +80,6 @@ def _result(text: object) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _progress(flat: dict[str, Any]) -> dict[str, Any]:
-    told = {"step": flat.get(_STEP), "loss": flat.get("loss.last", flat.get("loss"))}
-    return {key: value for key, value in told.items() if as_number(value) is not None}
 
 
 def _metrics(run: Any) -> Iterable[dict[str, Any]]:
@@ -133,20 +95,3 @@ def _metrics(run: Any) -> Iterable[dict[str, Any]]:
         if step is not None and values:
             lines.setdefault(step, {"step": step}).update(values)
     return [lines[step] for step in sorted(lines)]
-
-
-def _status(record: Record) -> dict[str, Any]:
-    return {
-        "state": FAILED if record.state == UNREADABLE else record.state,
-        "error": record.error,
-        "started": record.started.isoformat() if record.started else None,
-        "updated": record.updated.isoformat() if record.updated else None,
-    }
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
