@@ -12,8 +12,8 @@ from minilm_lab.errors import LabError
 from minilm_lab.reports.dashboard import specification, workspace
 from minilm_lab.runs.files import write_json
 
-#: Stands for the entity in a specification that is made without a login.
 NOBODY = "entity"
+"""Stands for the entity in a specification that is made without a login."""
 
 
 def run(cfg: DictConfig) -> None:

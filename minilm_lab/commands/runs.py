@@ -25,20 +25,20 @@ def run(cfg: DictConfig) -> None:
         compared = compare(named(known, _words(cfg.compare)))
         _show(cfg.json, comparison_data(compared), to_rich(compared), to_text(compared))
         return
-    found = listing.list_runs(
+    listed = listing.list_runs(
         matching(known, _words(cfg.where), cfg.experiment_name),
         command=cfg.command,
         state=cfg.state,
         contains=cfg.contains,
         sort=cfg.sort,
     )
-    if not found and not cfg.json:
+    if not listed and not cfg.json:
         if known:
             print(f"none of the {len(known)} runs in {folder} fits")
         else:
             print(f"no runs in {folder}; start one with `minilm-lab distill` or `make demo`")
         return
-    _show(cfg.json, listing.to_data(found), listing.to_rich(found), listing.to_text(found))
+    _show(cfg.json, listing.to_data(listed), listing.to_rich(listed), listing.to_text(listed))
 
 
 def _show(as_json: bool, data: Any, pretty: Any, plain: str) -> None:

@@ -109,6 +109,6 @@ def workspace(entity: str, project: str, name: str) -> Any:
 
 def specification(built: Any) -> dict[str, Any]:
     """Return the workspace as W&B stores it, as data for JSON."""
-    found = built._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
-    assert isinstance(found, dict)
-    return found
+    model = built._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert isinstance(model, dict)
+    return model

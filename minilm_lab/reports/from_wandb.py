@@ -64,12 +64,12 @@ def _runs(project: str, entity: str | None, api: Any) -> Iterable[Any]:
     try:
         api = api or wandb.Api()
         # lazy=False: configs and summaries come with the list, not by one request a run.
-        found = list(api.runs(path, per_page=200, lazy=False))
+        listed = list(api.runs(path, per_page=200, lazy=False))
     except wandb.errors.UsageError as error:
         raise LabError(f"W&B cannot be asked ({error}): `wandb login` first, or set WANDB_API_KEY") from error
     except (wandb.errors.Error, ValueError, OSError) as error:
         raise LabError(f"the W&B project {path} cannot be read: {error}") from error
-    return [run for run in found if run.job_type in COMMANDS]
+    return [run for run in listed if run.job_type in COMMANDS]
 
 
 def _result(text: object) -> dict[str, Any]:

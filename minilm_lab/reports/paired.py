@@ -62,21 +62,21 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     n = len(values)
     reach = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + LEVEL) / 2, n - 1)
     level = 1 - 2 * stats.norm.sf(reach)
-    found = stats.bootstrap(
+    resampled = stats.bootstrap(
         (list(values),), np.mean, confidence_level=level, method="percentile", rng=np.random.default_rng(0)
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
-def in_words(found: pd.DataFrame, titles: dict[str, str]) -> str:
+def in_words(differing: pd.DataFrame, titles: dict[str, str]) -> str:
     """Return what the differences of one column say, as one sentence without its full stop; `""` of none.
 
     Args:
-        found: lines of `differences` of one column.
+        differing: lines of `differences` of one column.
         titles: of the rows, by their keys.
     """
     parts = []
-    for mark, group in found.groupby("mark", sort=False):
+    for mark, group in differing.groupby("mark", sort=False):
         other = NAMES[str(mark)]
         for word, lines in (("above", group[group["low"] > 0]), ("below", group[group["high"] < 0])):
             rows = [_row(titles[line.row], line.mean, line.low, line.high) for line in lines.itertuples()]

@@ -110,13 +110,13 @@ def _seeds(table: Table) -> str:
 
 def _told_apart(table: Table) -> str:
     """Which rows the seeds tell apart, where there are enough of them to claim anything."""
-    found = table.differences
-    if table.headline is None or found.empty:
+    compared = table.differences
+    if table.headline is None or compared.empty:
         return ""
-    marks = [mark for mark in paired.NAMES if mark in set(found["mark"][found["differs"]])]
+    marks = [mark for mark in paired.NAMES if mark in set(compared["mark"][compared["differs"]])]
     legend = "".join(f", {mark} = differs from {paired.NAMES[mark]}" for mark in marks)
     titles = {row.key: row.title for row in table.rows}
-    words = paired.in_words(found[found["column"] == table.headline.key], titles)
+    words = paired.in_words(compared[compared["column"] == table.headline.key], titles)
     words = f" {table.headline.title}: {words}." if words else ""
     return f"Differences paired by seed, 95 % bootstrap intervals{legend}.{words}"
 

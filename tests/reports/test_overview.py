@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -16,37 +15,7 @@ from minilm_lab.reports.records import Record
 from minilm_lab.reports.results import Experiment, Planned, Result
 from minilm_lab.reports.table import Cell, Column, Row, Table
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-VOID = {"meta", "img", "br", "hr", "link", "input", "col", "path", "rect", "use", "circle", "line"}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and whether every tag is closed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def values(self, name: str) -> list[str]:
-        return [value or "" for key, value in self.attributes if key == name]
+from .conftest import HOSTILE, Page
 
 
 def result(table: Table, tmp_path: Path, **more: object) -> Result:

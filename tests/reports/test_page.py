@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
@@ -31,7 +30,8 @@ from minilm_lab.reports.page import page_html, write_page
 from minilm_lab.reports.records import Record
 from minilm_lab.reports.table import Cell, Column, Row, Table
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> $\\frac{$ _x"
+from .conftest import HOSTILE, Page
+
 CURVE = Curve("half_depth", [(float(i), 5 - i / 100) for i in range(1, 300)], [(0.0, 5.1), (300.0, 2.2)])
 
 
@@ -212,19 +212,6 @@ def test_legend_has_every_name() -> None:
     assert all(curve.label in words for curve in curves)
 
 
-class _Page(HTMLParser):
-    """What a browser would run or fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
-
-
 def hostile_page() -> str:
     rows = [Row("r", HOSTILE)]
     table = Table(HOSTILE, rows, [Column("x", HOSTILE, note=HOSTILE)], {"r": {"x": Cell([1.0])}})
@@ -243,17 +230,15 @@ def test_the_table_has_every_number_and_a_dash(table: Table) -> None:
 
 def test_a_hostile_name_neither_runs_nor_leaves_its_place() -> None:
     html = hostile_page()
-    page = _Page()
-    page.feed(html)
-    assert not page.tags & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
+    page = Page(html)
+    assert not set(page.tags) & {"script", "img", "iframe", "object", "embed", "link", "base", "form"}
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert html.count("&lt;script&gt;") >= 8
 
 
 def test_the_page_fetches_nothing(table: Table) -> None:
     html = page_html("Title", "Intro", table, [CURVE], ["Note"])
-    page = _Page()
-    page.feed(html)
+    page = Page(html)
     for name, value in page.attributes:
         if name in {"href", "xlink:href", "src"}:
             assert value is not None and value.startswith("#")

@@ -18,12 +18,12 @@ from minilm_lab.runs.files import write_atomically
 def build(
     spec: TableSpec,
     planned: Sequence[CellPlan],
-    found: Sequence[records.Record],
+    known: Sequence[records.Record],
     scale: str,
     timed: records.Record | None,
 ) -> table.Table:
     """The table of the records that it planned; what is not there is a dash."""
-    done = completed(found)
+    done = completed(known)
     chosen = [choosing.best(cell, done) for cell in planned]
     # The planned rows have their titles filled in.
     rows = list({cell.row.key: cell.row for cell in planned}.values())
@@ -45,9 +45,9 @@ def build(
     return table.Table(spec.title, _rows(rows), columns, contents, dataclasses.replace(caption, scale=scale))
 
 
-def completed(found: Sequence[records.Record]) -> dict[str, records.Record]:
+def completed(known: Sequence[records.Record]) -> dict[str, records.Record]:
     """Identity -> record of the runs that are done."""
-    return {record.identity: record for record in found if record.completed}
+    return {record.identity: record for record in known if record.completed}
 
 
 def _columns(spec: TableSpec) -> list[table.Column]:
@@ -110,32 +110,32 @@ def _selection(behind: Sequence[records.Record]) -> str:
 def write(
     out: Path,
     spec: TableSpec,
-    made: table.Table,
+    rendered: table.Table,
     planned: Sequence[CellPlan],
-    found: Sequence[records.Record],
+    known: Sequence[records.Record],
 ) -> Path:
     """Write the table's files, plots and page; returns the page."""
     from minilm_lab.reports import plots
     from minilm_lab.reports.heatmap import heatmap
     from minilm_lab.reports.page import write_page
 
-    distilled = {record.identity: record for record in found if record.command == "distill"}
+    distilled = {record.identity: record for record in known if record.command == "distill"}
     shown = [
         curves.curve_of(distilled[identity], title)
         for identity, title in _distillations(planned).items()
         if identity in distilled
     ]
-    write_files(made, out)
-    choices = choosing.choices_csv(planned, completed(found))
+    write_files(rendered, out)
+    choices = choosing.choices_csv(planned, completed(known))
     if choices:
         write_atomically(out / "choices.csv", choices.encode())
     if shown:
         curves.write_curves(shown, out / "curves.json")
-    pictures = {"scores": plots.scores(made), "loss": plots.losses(shown), "heatmap": heatmap(made)}
+    pictures = {"scores": plots.scores(rendered), "loss": plots.losses(shown), "heatmap": heatmap(rendered)}
     for name, picture in pictures.items():
         if picture is not None:
             picture.png(out / f"{name}.png")
-    return write_page(out / "index.html", spec.title, spec.intro, made, shown, spec.notes)
+    return write_page(out / "index.html", spec.title, spec.intro, rendered, shown, spec.notes)
 
 
 def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
