@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: The rule of SQuAD's scripts, for every language; the others are MLQA's, by language.
 SQUAD = "squad"
+"""The rule of SQuAD's scripts, for every language; the others are MLQA's, by language."""
 _ARTICLES = {
     SQUAD: r"\b(a|an|the)\b",
     "en": r"\b(a|an|the)\b",
@@ -30,8 +30,8 @@ _ARTICLES = {
     "hi": None,
     "zh": None,
 }
-#: Languages that MLQA has a rule for.
 MLQA_LANGUAGES = tuple(rule for rule in _ARTICLES if rule != SQUAD)
+"""Languages that MLQA has a rule for."""
 _CHINESE = re.compile("([\u4e00-\u9fa5])")
 _NO_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -39,15 +39,15 @@ _NO_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 def normalise(text: str, rule: str = SQUAD) -> str:
     """An answer in the form in which answers are compared; `rule`: "squad", or a language for MLQA's rule."""
     if rule == SQUAD:
-        kept = text.lower().translate(_NO_ASCII_PUNCTUATION)
+        plain = text.lower().translate(_NO_ASCII_PUNCTUATION)
     else:
-        kept = "".join(character for character in text.lower() if not _is_punctuation(character))
+        plain = "".join(character for character in text.lower() if not _is_punctuation(character))
     articles = _ARTICLES[rule]
     if articles is not None:
-        kept = re.sub(articles, " ", kept)
+        plain = re.sub(articles, " ", plain)
     if rule == "zh":
-        kept = _CHINESE.sub(r" \1 ", kept)
-    return " ".join(kept.split())
+        plain = _CHINESE.sub(r" \1 ", plain)
+    return " ".join(plain.split())
 
 
 def _is_punctuation(character: str) -> bool:
@@ -85,10 +85,10 @@ def accepted(answers: Sequence[str]) -> list[str]:
 class NullThreshold:
     """SQuAD 2.0: a question is answered unless its null odds are above the threshold."""
 
-    #: The threshold with the best mean score on the questions it was chosen on.
     value: float
-    #: That mean score, 0 to 1.
+    """The threshold with the best mean score on the questions it was chosen on."""
     score: float
+    """That mean score, 0 to 1."""
 
 
 def best_threshold(

@@ -52,35 +52,35 @@ class SpanTask(Task):
     length: int = 384
     metrics: list[str] = field(default_factory=lambda: ["f1", "exact_match"])
     score: str = "f1"
-    #: Hub id, a folder in the hub's layout, a file of SQuAD's JSON, or a folder of such files.
     path: str = MISSING
-    #: Configuration of the data set, where it has several.
+    """Hub id, a folder in the hub's layout, a file of SQuAD's JSON, or a folder of such files."""
     config: str | None = None
-    #: The same for the split that scores are computed on; null = as for training.
+    """Configuration of the data set, where it has several."""
     dev_path: str | None = None
+    """The same for the split that scores are computed on; null = as for training."""
     dev_config: str | None = None
-    #: Where there is no dev split: hold out the questions of this share of the training split's contexts, chosen by a
-    #: hash of the context.
     dev_fraction: float | None = None
-    #: Names of the splits to train on and to score on.
+    """Where there is no dev split: hold out the questions of this share of the training split's contexts, chosen by a
+    hash of the context."""
     train_split: str = "train"
+    """Names of the splits to train on and to score on."""
     dev_split: str = "validation"
-    #: Tokens from the start of one window of a long context to the start of the next.
     stride: int = 128
-    #: Longer questions are cut, in tokens.
+    """Tokens from the start of one window of a long context to the start of the next."""
     max_question: int = 64
-    #: Longest answer, in tokens.
+    """Longer questions are cut, in tokens."""
     max_answer: int = 30
-    #: Candidate answers of each question in nbest.json.
+    """Longest answer, in tokens."""
     n_best: int = 20
-    #: Whether some questions have no answer (SQuAD 2.0).
+    """Candidate answers of each question in nbest.json."""
     unanswerable: bool = False
-    #: Answers that are not in their context where the data says: "drop" such questions from training, or "fail".
+    """Whether some questions have no answer (SQuAD 2.0)."""
     misaligned: str = "drop"
-    #: Train on only this many questions (the first in the order of a hash of their text); null = on all.
+    """Answers that are not in their context where the data says: "drop" such questions from training, or "fail"."""
     train_examples: int | None = None
-    #: Official numbers of questions, {train: …, dev: …}; a score on other numbers says so.
+    """Train on only this many questions (the first in the order of a hash of their text); null = on all."""
     official: dict[str, int] = field(default_factory=dict)
+    """Official numbers of questions, {train: …, dev: …}; a score on other numbers says so."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

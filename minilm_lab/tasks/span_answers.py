@@ -9,8 +9,8 @@ import numpy as np
 
 from minilm_lab.tasks.span_features import Windows
 
-#: Null odds of a question without any span to answer with (an empty context): above every threshold.
 HOPELESS = 1e6
+"""Null odds of a question without any span to answer with (an empty context): above every threshold."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,18 @@ class Span:
     text: str
     start: int
     end: int
-    #: Sum of the start and the end logit.
     score: float
+    """Sum of the start and the end logit."""
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a model says to one question."""
 
-    #: The best spans, best first, no two the same; at most `n_best`, and none for an empty context.
     spans: list[Span]
-    #: Score of "no answer": start plus end logit of [CLS], the smallest over the windows.
+    """The best spans, best first, no two the same; at most `n_best`, and none for an empty context."""
     null_score: float
+    """Score of "no answer": start plus end logit of [CLS], the smallest over the windows."""
 
     @property
     def best(self) -> str:
@@ -53,7 +53,7 @@ def answers(
     `max_answer` tokens long, and is scored by the sum of its two logits; of the windows that hold it, the best
     counts. All spans are compared, not only those between the best 20 starts and ends.
     """
-    found: list[dict[tuple[int, int], float]] = [{} for _ in range(len(contexts))]
+    spans_of: list[dict[tuple[int, int], float]] = [{} for _ in range(len(contexts))]
     null = np.full(len(contexts), np.inf)
     for row, logits in enumerate(outputs):
         example = int(windows.example[row])
@@ -65,10 +65,10 @@ def answers(
         for first, last, score in _best(scores[at : at + len(offsets)], n_best, max_answer):
             span = _trim(context, int(offsets[first, 0]), int(offsets[last, 1]))
             if span is not None:
-                found[example][span] = max(score, found[example].get(span, -np.inf))
+                spans_of[example][span] = max(score, spans_of[example].get(span, -np.inf))
     return [
         Answer(_ranked(spans, contexts[number], n_best), float(null[number]))
-        for number, spans in enumerate(found)
+        for number, spans in enumerate(spans_of)
     ]
 
 

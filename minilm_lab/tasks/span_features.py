@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Questions tokenised at once: their offsets are lists of tuples, large while they last.
 AT_ONCE = 1000
+"""Questions tokenised at once: their offsets are lists of tuples, large while they last."""
 
 
 @dataclass(frozen=True)
 class Windows(Features):
     """Each row is a window; labels are int64 (windows, 2): the first and the last token of the answer."""
 
-    #: Number of the example of each window, ascending, int64 (windows,).
     example: np.ndarray
-    #: Where [CLS] is in each window, which stands for "no answer here", int64 (windows,).
+    """Number of the example of each window, ascending, int64 (windows,)."""
     null_at: np.ndarray
-    #: Where the context begins in each window, int64 (windows,).
+    """Where [CLS] is in each window, which stands for "no answer here", int64 (windows,)."""
     context_at: np.ndarray
-    #: First character of each context token in the context, and one after its last: int32 (context tokens, 2).
+    """Where the context begins in each window, int64 (windows,)."""
     offsets: list[np.ndarray]
+    """First character of each context token in the context, and one after its last: int32 (context tokens, 2)."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,21 @@ def windows(
         )
     asked, lengths = _questions(split["text"][:], tokenizer, max_question)
     contexts, spans = split["pair"][:], split["label"][:]
-    found = sorted(
+    pieces = sorted(
         _encode(asked, contexts, lengths, tokenizer, length, stride), key=lambda window: window.example
     )
-    labels = [_target(window, spans[window.example]) for window in found]
-    has_segments = found[0].segments is not None
+    labels = [_target(window, spans[window.example]) for window in pieces]
+    has_segments = pieces[0].segments is not None
     return Windows(
-        input_ids=[window.input_ids for window in found],
-        token_type_ids=[w.segments for w in found if w.segments is not None] if has_segments else None,
+        input_ids=[window.input_ids for window in pieces],
+        token_type_ids=[w.segments for w in pieces if w.segments is not None] if has_segments else None,
         labels=np.asarray(labels, dtype=np.int64),
-        lengths=np.asarray([len(window.input_ids) for window in found]),
+        lengths=np.asarray([len(window.input_ids) for window in pieces]),
         pad_id=int(tokenizer.pad_token_id),
-        example=np.asarray([window.example for window in found]),
-        null_at=np.asarray([window.null_at for window in found]),
-        context_at=np.asarray([window.context_at for window in found]),
-        offsets=[window.offsets for window in found],
+        example=np.asarray([window.example for window in pieces]),
+        null_at=np.asarray([window.null_at for window in pieces]),
+        context_at=np.asarray([window.context_at for window in pieces]),
+        offsets=[window.offsets for window in pieces],
     )
 
 

@@ -30,23 +30,23 @@ class CrossLingualSpans(SpanTask):
 
     elsewhere: ClassVar[frozenset[str]] = SpanTask.elsewhere | {"test_path", "test_file", "test_official"}
 
-    #: Languages of the contexts (and so of the answers) to score.
     languages: list[str] = field(default_factory=lambda: ["en"])
-    #: Languages of the questions, each against every context language; null = the context's own.
+    """Languages of the contexts (and so of the answers) to score."""
     question_languages: list[str] | None = None
-    #: Hub id or folder of the test data.
+    """Languages of the questions, each against every context language; null = the context's own."""
     test_path: str = ""
-    #: Its configuration for a language; CONTEXT and QUESTION stand for the languages.
+    """Hub id or folder of the test data."""
     test_config: str = "CONTEXT"
-    #: For a folder of SQuAD's JSON in place of a hub's layout: the file for a language; null = none.
+    """Its configuration for a language; CONTEXT and QUESTION stand for the languages."""
     test_file: str | None = None
+    """For a folder of SQuAD's JSON in place of a hub's layout: the file for a language; null = none."""
     test_split: str = "test"
-    #: How answers are normalised: "squad" (English articles, whatever the language) or "mlqa" (by language).
     normalisation: str = SQUAD
-    #: Language of the dev split.
+    """How answers are normalised: "squad" (English articles, whatever the language) or "mlqa" (by language)."""
     dev_language: str = "en"
-    #: Official numbers of test questions by context language; a score on other numbers says so.
+    """Language of the dev split."""
     test_official: dict[str, int] = field(default_factory=dict)
+    """Official numbers of test questions by context language; a score on other numbers says so."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,24 +74,24 @@ class CrossLingualSpans(SpanTask):
     def load(self, hub: str | None, cache: Path) -> Splits:
         """Read train, dev and the test languages that have data; LabError when none has."""
         splits = super().load(hub, cache)
-        found: dict[str, Dataset] = {}
+        tests: dict[str, Dataset] = {}
         missing: list[str] = []
         notes = [splits.data_note] if splits.data_note else []
         for context, question in self._pairs():
             name = context if context == question else f"{context}-{question}"
-            examples = self._test(context, question, hub, cache, notes)
-            if examples is None:
+            rows = self._test(context, question, hub, cache, notes)
+            if rows is None:
                 missing.append(name)
             else:
-                found[name] = examples
-        if not found:
+                tests[name] = rows
+        if not tests:
             raise LabError(f"task.languages={self.languages}: {self.test_path} has data for none of them.")
         if missing:
             log.warning("%s has no data for %s: not scored.", self.test_path, ", ".join(missing))
             notes.append(
-                f"no test data: {', '.join(missing)} ({len(missing)} of {len(missing) + len(found)})"
+                f"no test data: {', '.join(missing)} ({len(missing)} of {len(missing) + len(tests)})"
             )
-        return Splits(splits.train, splits.dev, None, "; ".join(notes), found)
+        return Splits(splits.train, splits.dev, None, "; ".join(notes), tests)
 
     def rule(self, split: str) -> str:
         """See `SpanTask.rule`: by the language of the context."""
@@ -119,8 +119,10 @@ class CrossLingualSpans(SpanTask):
 
     def definitions(self, scores: Mapping[str, float]) -> dict[str, str]:
         """See `Task.definitions`; a score without a language is the mean over the languages."""
-        found = super().definitions(scores)
-        return found | {name: f"{found[name]}; unweighted mean over the languages" for name in self.metrics}
+        definitions = super().definitions(scores)
+        return definitions | {
+            name: f"{definitions[name]}; unweighted mean over the languages" for name in self.metrics
+        }
 
     def _pairs(self) -> list[tuple[str, str]]:
         if self.question_languages is None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: How a class is written: the leaderboard takes numbers for CoLA, SST-2, MRPC, QQP and WNLI, and names for
-#: MNLI, QNLI, RTE and AX.
 FORMATS = ("numbers", "names")
+"""How a class is written: the leaderboard takes numbers for CoLA, SST-2, MRPC, QQP and WNLI, and names for
+MNLI, QNLI, RTE and AX."""
 
 
 def tsv(

@@ -12,10 +12,10 @@ from minilm_lab.errors import LabError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-#: The tag of a word that belongs to no entity, and of a word that the model did not see.
 OUTSIDE = "O"
-#: Tags that stand for entities: beginning, inside, end, single, of a type.
+"""The tag of a word that belongs to no entity, and of a word that the model did not see."""
 ENTITY_TAG = re.compile(r"O|[BIES]-.+")
+"""Tags that stand for entities: beginning, inside, end, single, of a type."""
 
 METRICS = {
     "entity_f1": "100 x micro-averaged F1 of whole entities, type and both ends right (seqeval.metrics.f1_score)",

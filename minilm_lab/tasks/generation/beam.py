@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: (parents, tokens) -> log-probabilities of the next token, (batch, beams, vocabulary); see decoding.CachedDecoder.
 Step = Callable[[Tensor | None, Tensor | None], Tensor]
+"""(parents, tokens) -> log-probabilities of the next token, (batch, beams, vocabulary); see decoding.CachedDecoder."""
 
 
 def search(
@@ -31,7 +31,7 @@ def search(
     scores = log_probabilities.new_zeros(batch, 1)  # −inf: not a live hypothesis
     tokens = torch.zeros(batch, 1, 0, dtype=torch.long, device=device)
     best = scores.new_full((batch,), -torch.inf)
-    kept = torch.full((batch, length), end, device=device)
+    winners = torch.full((batch, length), end, device=device)
     for made in range(1, length + 1):
         if no_repeat:
             log_probabilities = log_probabilities.masked_fill(
@@ -46,15 +46,15 @@ def search(
         value, which = worth.max(dim=1)
         better = value > best
         best = torch.where(better, value, best)
-        kept[better] = end
-        kept[better, :made] = _take(tokens, which[:, None])[better, 0]
+        winners[better] = end
+        winners[better, :made] = _take(tokens, which[:, None])[better, 0]
         scores = scores.masked_fill(finished, -torch.inf)
         # Log-probabilities only fall, and the longest hypothesis is divided by most.
         reachable = scores.max(dim=1).values / penalty(length, length_penalty)
         if bool((reachable <= best).all()):
             break
         log_probabilities = step(parents, new)
-    return [row[: row.index(end)] if end in row else row for row in kept.tolist()]
+    return [row[: row.index(end)] if end in row else row for row in winners.tolist()]
 
 
 def penalty(length: int, exponent: float) -> float:

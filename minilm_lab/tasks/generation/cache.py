@@ -14,8 +14,8 @@ class KeysAndValues:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        #: Positions that are in use; those behind are overwritten.
         self.used = 0
+        """Positions that are in use; those behind are overwritten."""
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *unused: object) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,8 @@ class CachedDecoder:
         self.lengths = real.sum(dim=1, keepdim=True)
         batch, tokens = source.shape
         self.cache = KeysAndValues(tokens + beams * (length + 1))
-        #: Target tokens of a hypothesis so far, and which entries of the cache behind the source are its own.
         self.made = 0
+        """Target tokens of a hypothesis so far, and which entries of the cache behind the source are its own."""
         self.seen = real.new_zeros(batch, 1, 0)
         places = torch.arange(tokens, device=source.device).expand(batch, tokens)
         visible = real[:, None, None, :].expand(batch, 1, tokens, tokens)

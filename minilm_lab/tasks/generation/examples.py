@@ -25,23 +25,23 @@ def drop_empty(source: Source, data: Any, split: str, *, fail: bool) -> tuple[Da
     targets = _texts(data, source.label, f"{source.key}.label", split)
     second: list[Any] = columns[1] if len(columns) == 2 else [None] * len(targets)
     rows = list(zip(columns[0], second, targets, strict=True))
-    kept = [
+    filled = [
         row
         for row, (text, pair, target) in enumerate(rows)
         if (text.strip() or (pair or "").strip()) and target.strip()
     ]
-    dropped = len(rows) - len(kept)
+    dropped = len(rows) - len(filled)
     if dropped:
         said = f"{dropped} of {len(rows)} examples in '{split}' of {source} have an empty source or target"
-        if fail or not kept:
+        if fail or not filled:
             raise LabError(f"{source.key}.empty: {said}. Mend the data, or drop them with task.empty=drop.")
         log.warning("%s; dropped.", said)
     whole = table(
-        id=[f"{split}-{row}" for row in kept],
-        text=[rows[row][0] for row in kept],
-        pair=[rows[row][1] for row in kept] if len(columns) == 2 else None,
-        label=[rows[row][2] for row in kept],
-        gold=[[rows[row][2]] for row in kept],
+        id=[f"{split}-{row}" for row in filled],
+        text=[rows[row][0] for row in filled],
+        pair=[rows[row][1] for row in filled] if len(columns) == 2 else None,
+        label=[rows[row][2] for row in filled],
+        gold=[[rows[row][2]] for row in filled],
     )
     return whole, dropped
 

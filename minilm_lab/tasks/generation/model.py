@@ -23,15 +23,15 @@ from minilm_lab.tasks.module import check_trained
 
 log = logging.getLogger(__name__)
 
-#: model_type -> the modules of its masked-LM model that make logits of hidden states, in their order. These families
-#: take a mask of (query, key) pairs, explicit positions, and keys and values of earlier calls; what else they would
-#: need is tested before each training (see check.py).
 HEADS: dict[str, tuple[str, ...]] = {
     "bert": ("cls",),
     "roberta": ("lm_head",),
     "xlm-roberta": ("lm_head",),
     "electra": ("generator_predictions", "generator_lm_head"),
 }
+"""model_type -> the modules of its masked-LM model that make logits of hidden states, in their order. These families
+take a mask of (query, key) pairs, explicit positions, and keys and values of earlier calls; what else they would
+need is tested before each training (see check.py)."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Symbols:
 
     pad: int
     mask: int
-    #: Ends a source and a target: [SEP].
     end: int
-    #: What a hypothesis never holds: padding, [MASK], [CLS].
+    """Ends a source and a target: [SEP]."""
     never: tuple[int, ...]
+    """What a hypothesis never holds: padding, [MASK], [CLS]."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Symbols:

@@ -20,8 +20,8 @@ from minilm_lab.tasks.generation.model import Symbols
 from minilm_lab.tasks.generation.sequence import join
 from minilm_lab.tasks.module import ModelModule
 
-#: Tokens whose keys and values decoding holds at a time: for 6 layers of width 384, 0.3 GB.
 CACHED_TOKENS = 16384
+"""Tokens whose keys and values decoding holds at a time: for 6 layers of width 384, 0.3 GB."""
 
 
 class SequenceToSequence(ModelModule):

@@ -12,7 +12,6 @@ from minilm_lab.errors import LabError
 
 # The libraries are imported where they are used: every command that composes a configuration imports this module.
 
-#: Metric -> the package that computes it.
 PACKAGES = {
     "rouge1": "rouge_score",
     "rouge2": "rouge_score",
@@ -21,6 +20,7 @@ PACKAGES = {
     "bleu4": "sacrebleu",
     "meteor": "nltk",
 }
+"""Metric -> the package that computes it."""
 
 _ROUGE = (
     "100 x mean over examples of the {what} F1 (rouge-score: lower case, runs of a-z and 0-9 are words, Porter stems "
@@ -29,7 +29,6 @@ _ROUGE = (
 _WORDS = "words: runs of letters and digits, every other character by itself, lower case"
 
 
-#: Metric -> its definition.
 METRICS = {
     "rouge1": _ROUGE.format(what="unigram (ROUGE-1)"),
     "rouge2": _ROUGE.format(what="bigram (ROUGE-2)"),
@@ -44,8 +43,9 @@ METRICS = {
     f"exact, Porter-stem and WordNet-synonym matches; of several references the best; {_WORDS}. Not the METEOR 1.5 "
     "program of the papers, which has other weights and paraphrases",
 }
-#: Added to METEOR's definition where nltk has no WordNet (nltk.download("wordnet") fetches it): lower than with it.
+"""Metric -> its definition."""
 WITHOUT_SYNONYMS = "; computed WITHOUT synonyms: nltk has no wordnet data on this machine"
+"""Added to METEOR's definition where nltk has no WordNet (nltk.download("wordnet") fetches it): lower than with it."""
 
 
 def on_this_machine(name: str) -> str:
@@ -117,9 +117,9 @@ def _rouge(
     scorer = RougeScorer(list(names), use_stemmer=True)
     totals = dict.fromkeys(names, 0.0)
     for hypothesis, right in zip(hypotheses, references, strict=True):
-        found = scorer.score_multi([sentences(text) for text in right], sentences(hypothesis))
+        rouge = scorer.score_multi([sentences(text) for text in right], sentences(hypothesis))
         for name in names:
-            totals[name] += float(found[name].fmeasure)
+            totals[name] += float(rouge[name].fmeasure)
     return {name: 100.0 * total / len(hypotheses) for name, total in totals.items()}
 
 

@@ -21,18 +21,18 @@ from torch import Tensor
 class Joined:
     """A batch for the model: `tokens` of source and target (padded on the right), then the slots."""
 
-    #: int64 (batch, tokens + slots).
     input_ids: Tensor
-    #: int64, counted from 0; a slot has the position of its token.
+    """int64 (batch, tokens + slots)."""
     position_ids: Tensor
-    #: int64, 0 = source, 1 = target.
+    """int64, counted from 0; a slot has the position of its token."""
     segments: Tensor
-    #: bool (batch, 1, query, key), true = may be seen; every query sees something.
+    """int64, 0 = source, 1 = target."""
     visible: Tensor
-    #: Length of the part before the slots.
+    """bool (batch, 1, query, key), true = may be seen; every query sees something."""
     tokens: int
-    #: bool (batch, slots): which slots have a token to predict.
+    """Length of the part before the slots."""
     filled: Tensor
+    """bool (batch, slots): which slots have a token to predict."""
 
 
 def join(input_ids: Tensor, real: Tensor, target: Tensor, mask_id: int) -> Joined:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The fewest tokens of a source that make sense.
 ROOM = 8
+"""The fewest tokens of a source that make sense."""
 
 
 @dataclass
@@ -42,29 +42,29 @@ class GenerationTask(HubTask):
     judged_each_epoch: ClassVar[bool] = False
 
     kind: str = "generation"
-    #: The source column, or the two columns of a pair.
     text: list[str] = field(default_factory=lambda: ["source"])
-    #: The column of targets.
+    """The source column, or the two columns of a pair."""
     label: str = "target"
-    #: Tokens of source and target together, special tokens included.
+    """The column of targets."""
     length: int = 512
-    #: Of these, tokens of the target, its end token included; what is generated is no longer either.
+    """Tokens of source and target together, special tokens included."""
     target_length: int = 48
-    #: Share of the wanted probability that is spread over all words in training.
+    """Of these, tokens of the target, its end token included; what is generated is no longer either."""
     label_smoothing: float = 0.1
-    #: Hypotheses of the beam search; 1 = greedy.
+    """Share of the wanted probability that is spread over all words in training."""
     beams: int = 5
-    #: Exponent of the length in the score of a hypothesis (GNMT); 0 = none, more = longer texts.
+    """Hypotheses of the beam search; 1 = greedy."""
     length_penalty: float = 1.0
-    #: No n-gram of this many tokens is generated twice; 0 = any may.
+    """Exponent of the length in the score of a hypothesis (GNMT); 0 = none, more = longer texts."""
     no_repeat_ngram: int = 3
-    #: Examples with an empty source or target: "drop" them (counted), or "fail".
+    """No n-gram of this many tokens is generated twice; 0 = any may."""
     empty: str = "drop"
-    #: Whether scored examples of one source are one example with several references (Du & Cardie's question
-    #: generation).
+    """Examples with an empty source or target: "drop" them (counted), or "fail"."""
     shared_references: bool = False
-    #: Score only this many examples of each split (the first in the order of a hash of their text); null = all.
+    """Whether scored examples of one source are one example with several references (Du & Cardie's question
+    generation)."""
     dev_examples: int | None = None
+    """Score only this many examples of each split (the first in the order of a hash of their text); null = all."""
     metrics: list[str] = field(default_factory=lambda: ["rouge1", "rouge2", "rougeL"])
     score: str = "rougeL"
 
@@ -108,8 +108,8 @@ class GenerationTask(HubTask):
 
     def definitions(self, values: Mapping[str, float]) -> dict[str, str]:
         """See `Task.definitions`; METEOR's says whether it knew synonyms."""
-        found = super().definitions(values)
-        return {name: text + scores.on_this_machine(name) for name, text in found.items()}
+        definitions = super().definitions(values)
+        return {name: text + scores.on_this_machine(name) for name, text in definitions.items()}
 
     def load(self, hub: str | None, cache: Path) -> Splits:
         """See `Task.load`; scored splits have one text or, with shared references, several to be compared with."""
