@@ -49,3 +49,6 @@ def test_tables_and_configs_travel_in_the_wheel(tmp_path: Path) -> None:
     assert set(listed.stderr.rpartition("There are: ")[2].strip().split(", ")) == tables
     composed = lab("table", "name=demo", "--cfg", "job")
     assert composed.returncode == 0 and "name: demo" in composed.stdout, composed.stderr
+    # The page's templates travel too.
+    page = lab("report")
+    assert page.returncode == 0 and (empty / "runs" / "report.html").is_file(), page.stderr
