@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_lab.errors import LabError
@@ -23,6 +23,7 @@ def summed(values: list[float]) -> Any:
     return Table("t", [Row("r", "R")], [Column("x", "X")], {"r": {"x": Cell(values)}}).cell("r", "x")
 
 
+@settings(max_examples=30, deadline=None)  # the first call imports pandas
 @given(st.lists(SCORES, min_size=2, max_size=8))
 def test_mean_and_sample_deviation_are_those_of_numpy(values: list[float]) -> None:
     cell = summed(values)
@@ -41,6 +42,7 @@ def test_nan_is_not_left_out_of_the_mean() -> None:
         assert math.isnan(cell.mean) and math.isnan(cell.sd) and cell.n == 2
 
 
+@settings(max_examples=30, deadline=None)  # the first call imports pandas
 @given(st.lists(st.tuples(SCORES, SCORES, SCORES), min_size=2, max_size=5), st.randoms(use_true_random=False))
 def test_average_over_tasks_has_one_value_a_seed(
     rows: list[tuple[float, float, float]], random: object
