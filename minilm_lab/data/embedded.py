@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from minilm_lab.data import rated_sentences
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.corpus import Corpus
 from minilm_lab.data.docstrings import docstrings, versions
@@ -56,7 +57,4 @@ class EmbeddedCorpus(Corpus):
 
     @staticmethod
     def _sentences(cache: Path) -> list[str]:
-        # Inside the function: tasks stand above data, and only this one corpus needs them.
-        from minilm_lab.tasks.sentiment import unlabelled
-
-        return unlabelled(cache)
+        return rated_sentences.unlabelled(cache)

@@ -15,52 +15,22 @@ a model fine-tuned on this task, or a corpus with its sentences, has seen the te
 
 from __future__ import annotations
 
-import io
-import re
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minilm_lab.data.holdout import position
+from minilm_lab.data.rated_sentences import DOMAINS, MAX_DEV_FRACTION, Sentence, rated
 from minilm_lab.data.splits import Splits, table
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.registry import download
 from minilm_lab.tasks.labels import LabelTask
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-REQUIREMENT = "vaderSentiment==3.3.2"
-#: Domain -> its file of ratings. Tweets have no entry in `DOMAINS`: they are unlabelled text.
-FILES = {
-    "movie": "movieReviewSnippets_GroundTruth.txt",
-    "product": "amazonReviewSnippets_GroundTruth.txt",
-    "editorial": "nytEditorialSnippets_GroundTruth.txt",
-    "tweet": "tweets_GroundTruth.txt",
-}
-DOMAINS = ("movie", "product", "editorial")
-#: No dev set may take more than this share, so that `unlabelled` knows what to leave out.
-MAX_DEV_FRACTION = 0.2
-#: Ratings go from −4 to +4; the model learns them on a scale of −1 to +1.
 SCALE = 4.0
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A rated sentence; copies of it are merged into one."""
-
-    id: str
-    text: str
-    rating: float
-    key: str
-
-    @property
-    def hash(self) -> float:
-        """Uniform in [0, 1), a function of the key alone."""
-        return position((self.key, None))
+"""Ratings go from −4 to +4; the model learns them on a scale of −1 to +1."""
 
 
 @dataclass
@@ -68,17 +38,17 @@ class Sentiment(LabelTask):
     """Human-rated sentences out of a package: accuracy of the sign, and correlation with the rating."""
 
     name: str = "sentiment"
-    #: "regression": learn rating / 4; the prediction's sign is the class. "classification": learn the sign; the
-    #: difference of the two logits is the predicted value. Both give every metric.
     kind: str = "regression"
+    """"regression": learn rating / 4; the prediction's sign is the class. "classification": learn the sign; the
+    difference of the two logits is the predicted value. Both give every metric."""
     metrics: list[str] = field(default_factory=lambda: ["sign_accuracy", "pearson"])
     score: str = "sign_accuracy"
-    #: Which sentences: any of "movie", "product", "editorial".
     domains: list[str] = field(default_factory=lambda: list(DOMAINS))
-    #: Train on only this many sentences (the first in the order of their hashes); null = on all.
+    """Which sentences: any of "movie", "product", "editorial"."""
     train_examples: int | None = None
-    #: Share of the sentences that is held out for scores; at most 0.2.
+    """Train on only this many sentences (the first in the order of their hashes); null = on all."""
     dev_fraction: float = MAX_DEV_FRACTION
+    """Share of the sentences that is held out for scores; at most 0.2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +74,7 @@ class Sentiment(LabelTask):
 
     def load(self, hub: str | None, cache: Path) -> Splits:
         """Read the sentences; `hub` plays no part."""
-        sentences = _merge([s for domain in DOMAINS if domain in self.domains for s in _read(domain, cache)])
+        sentences = rated([domain for domain in DOMAINS if domain in self.domains], cache)
         sentences = sorted((s for s in sentences if s.rating != 0), key=lambda s: (s.hash, s.key))
         dev = [s for s in sentences if s.hash < self.dev_fraction]
         train = [s for s in sentences if s.hash >= self.dev_fraction]
@@ -135,44 +105,3 @@ class Sentiment(LabelTask):
             labels = [rating / SCALE for rating in ratings]
         ids, texts = [s.id for s in sentences], [s.text for s in sentences]
         return table(id=ids, text=texts, label=labels, gold=ratings)
-
-
-def unlabelled(cache: Path) -> list[str]:
-    """All sentences of all four files except those that a dev set may hold, in the order of the files.
-
-    Copies are merged, so every sentence appears once.
-    """
-    rated = _merge([s for domain in DOMAINS for s in _read(domain, cache)])
-    held_out = {s.key for s in rated if s.hash < MAX_DEV_FRACTION}
-    return [s.text for s in _merge(rated + _read("tweet", cache)) if s.key not in held_out]
-
-
-def _merge(sentences: list[Sentence]) -> list[Sentence]:
-    """One sentence for each key, in the order of first appearance, with the mean rating of its copies."""
-    ratings: dict[str, list[float]] = {}
-    first: dict[str, Sentence] = {}
-    for s in sentences:
-        ratings.setdefault(s.key, []).append(s.rating)
-        first.setdefault(s.key, s)
-    return [Sentence(s.id, s.text, float(np.mean(ratings[key])), key) for key, s in first.items()]
-
-
-def _read(domain: str, cache: Path) -> list[Sentence]:
-    archive = download(REQUIREMENT, cache, source=True)
-    inner = f"{archive.name.removesuffix('.tar.gz')}/additional_resources/hutto_ICWSM_2014.tar.gz"
-    ratings = _member(_member(archive.read_bytes(), inner), f"hutto_ICWSM_2014/{FILES[domain]}")
-    sentences = []
-    for line in ratings.decode().splitlines():
-        number, rating, text = line.split("\t")
-        # Punctuation alone ("...", "!") has no words: there the text itself is the key.
-        key = " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
-        sentences.append(Sentence(f"{domain}-{number}", text.strip(), float(rating), key))
-    return sentences
-
-
-def _member(archive: bytes, name: str) -> bytes:
-    """The content of the file `name` in a tar archive."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        file = files.extractfile(name)
-        assert file is not None, name
-        return file.read()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 import types
 from pathlib import Path
 
 import pytest
 
 from minilm_lab.data import docstrings as module
+from minilm_lab.data import rated_sentences
 from minilm_lab.data.docstrings import docstrings, docstrings_of_source, versions
 from minilm_lab.data.embedded import EmbeddedCorpus
 from minilm_lab.errors import LabError
@@ -67,9 +67,7 @@ def test_real_packages_have_text() -> None:
 @pytest.fixture
 def sentences(monkeypatch) -> list[str]:
     found = ["a fine film .", "a dull film ."]
-    fake = types.ModuleType("minilm_lab.tasks.sentiment")
-    fake.unlabelled = lambda cache: found  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "minilm_lab.tasks.sentiment", fake)
+    monkeypatch.setattr(rated_sentences, "unlabelled", lambda cache: found)
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from minilm_lab.tasks import sentiment
+from minilm_lab.data import rated_sentences
 
 WORDS = [
     "[PAD]",
@@ -66,11 +66,11 @@ def write_sentences(tmp_path):
 
         inner = io.BytesIO()
         with tarfile.open(fileobj=inner, mode="w:gz") as archive:
-            for domain, file in sentiment.FILES.items():
+            for domain, file in rated_sentences.FILES.items():
                 rows = sentences.get(domain, [])
                 lines = [f"{number}\t{rating}\t{text}" for number, (rating, text) in enumerate(rows, 1)]
                 add(archive, f"hutto_ICWSM_2014/{file}", "\r\n".join(lines).encode())
-        folder = tmp_path / "packages" / f"{sentiment.REQUIREMENT}-source"
+        folder = tmp_path / "packages" / f"{rated_sentences.REQUIREMENT}-source"
         folder.mkdir(parents=True)
         with tarfile.open(folder / "vaderSentiment-3.3.2.tar.gz", "w:gz") as archive:
             add(

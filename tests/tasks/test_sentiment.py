@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from minilm_lab.data.rated_sentences import MAX_DEV_FRACTION, unlabelled
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.metrics import score
-from minilm_lab.tasks.sentiment import MAX_DEV_FRACTION, Sentiment, unlabelled
+from minilm_lab.tasks.sentiment import Sentiment
 from tasks.helpers import references
 
 
