@@ -21,7 +21,7 @@ from minilm_lab.runs.graph import Run, walk
 from minilm_lab.runs.repeating import Comparison, compare
 
 #: Commands whose runs can be done again.
-AGAIN = ("distill", "finetune", "pretrain")
+AGAIN = ("distill", "evaluate", "finetune", "pretrain")
 #: Where the comparison is kept, in the folder of the new run.
 COMPARISON = "comparison.json"
 
