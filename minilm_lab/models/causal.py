@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from minilm_lab.errors import LabError
 from minilm_lab.models import folders, sources
 from minilm_lab.models.adapters import base_of, is_adapter, load_adapter
 from minilm_lab.models.next_token import Head
+
+#: How the library's classes with a head for the next token are called.
+HEADS = ("ForCausalLM", "LMHeadModel")
+
+
+def saved_with_head(config: PretrainedConfig) -> bool:
+    """Whether a configuration says that its model was saved with a head for the next token."""
+    return any(str(name).endswith(HEADS) for name in getattr(config, "architectures", None) or [])
 
 
 def load_causal(
@@ -83,27 +92,45 @@ def widen_head(model: PreTrainedModel) -> None:
 
 
 def head_of(model: PreTrainedModel) -> Head:
-    """The head of a causal model as `next_token` reads it; LabError if it does more to its logits than that."""
+    """What makes logits of hidden states, as the model's configuration describes it; `self_check` compares."""
     module: Any = model.get_output_embeddings()
     config = model.config
     scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-    head = Head(
-        module.weight, getattr(module, "bias", None), scale, getattr(config, "final_logit_softcapping", None)
-    )
-    seen: list[torch.Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    training = model.training
-    try:
-        with torch.no_grad():
-            ids = torch.arange(8, device=model.device)[None] % int(config.vocab_size)
-            logits = model.eval()(input_ids=ids, use_cache=False).logits[0].float()
-            expected = head.logits(seen[0][0])
-    finally:
-        hook.remove()
-        model.train(training)
-    if not torch.allclose(logits, expected, rtol=2e-2, atol=1e-4 * float(logits.abs().max())):
-        raise LabError(
-            f"the head of a '{config.model_type}' model does more to its logits than the lab knows: hidden states and "
-            "output embeddings do not give them. Distil it by relations: objective=minilmv2"
-        )
-    return head
+    cap = getattr(config, "final_logit_softcapping", None)
+    return Head(module.weight, getattr(module, "bias", None), scale, cap)
+
+
+def with_head(
+    body: PreTrainedModel, keys: str, teacher: PreTrainedModel | None, seed: int
+) -> PreTrainedModel:
+    """A causal model with `body` under a head.
+
+    Args:
+        keys: tied: the head is the word embeddings; own: it starts as the teacher's (of a tied teacher as the
+            student's word embeddings), where widths allow it, else as `seed` draws it; teacher_frozen: it is the
+            teacher's and stays so.
+        teacher: with its head; None: nothing is copied.
+    """
+    config = body.config
+    config.tie_word_embeddings = keys == "tied"
+    # The library's own initialisation draws from the global generator: leave it as it was found.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
+    setattr(model, model.base_model_prefix, body)
+    model.config = config
+    if keys == "tied":
+        model.tie_weights()
+    elif teacher is not None:
+        head, theirs = model.get_output_embeddings(), teacher.get_output_embeddings()
+        tied = theirs.weight is teacher.get_input_embeddings().weight
+        start = body.get_input_embeddings() if tied and keys == "own" else theirs
+        if start.weight.shape == head.weight.shape:
+            head.weight.data.copy_(start.weight.data)
+            if getattr(head, "bias", None) is not None and getattr(theirs, "bias", None) is not None:
+                head.bias.data.copy_(theirs.bias.data)
+    if keys == "teacher_frozen":
+        model.get_output_embeddings().requires_grad_(False)
+    if teacher is not None:
+        model.generation_config = copy.deepcopy(teacher.generation_config)
+    return model

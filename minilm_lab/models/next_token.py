@@ -89,10 +89,11 @@ def next_token_loss(
     scalar = hidden.new_zeros((), dtype=_accumulator(hidden.dtype))
     if len(hidden) == 0 or (labels is None and teacher is None):
         return scalar + 0 * hidden.sum(), scalar
+    trained = (hidden, head.weight, head.bias)
+    if not torch.is_grad_enabled():  # autograd tells a function of its inputs alone
+        trained = tuple(None if x is None else x.detach() for x in trained)  # type: ignore[assignment]
     total, hard = _NextToken.apply(
-        hidden,
-        head.weight,
-        head.bias,
+        *trained,
         labels if hard_weight else None,
         teacher if soft_weight else None,
         (head.scale, head.cap),

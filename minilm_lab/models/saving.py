@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from minilm_lab.atomic import whole_folder
 from minilm_lab.errors import LabError
 from minilm_lab.locks import locked
+from minilm_lab.models.causal import HEADS
 
 
 def save_model(
@@ -39,17 +40,18 @@ def model_card(
     facts: Mapping[str, Any],
     untrained: Sequence[str],
     license: str = "other",
-    masked_lm: bool = False,
+    kind: str = "",
 ) -> str:
     """The README of a student: where it comes from, what it cost, what is untrained in it.
 
-    what: the what-config of its run; facts: lines of the table, in order; masked_lm: whether it has a trained head.
+    what: the what-config of its run; facts: lines of the table, in order; kind: class of the saved
+    model, which says what head it has.
     """
-    use = (
-        "It has a masked-LM head (`AutoModelForMaskedLM`); fine-tune it, or pool its hidden states."
-        if masked_lm
-        else "It has no masked-LM head: fine-tune it, or pool its hidden states."
-    )
+    use = "It has no masked-LM head: fine-tune it, or pool its hidden states."
+    if "MaskedLM" in kind:
+        use = "It has a masked-LM head (`AutoModelForMaskedLM`); fine-tune it, or pool its hidden states."
+    elif kind.endswith(HEADS):
+        use = "It predicts the next token (`AutoModelForCausalLM`)."
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     kept = "\n".join(f"- `{name}`" for name in untrained) or "- nothing"
     config = json.dumps(what, indent=2, ensure_ascii=False)

@@ -72,6 +72,9 @@ def self_check(tapped: Tapped, vocabulary: int) -> float:
         compare(layer, "hidden states", states, library.hidden[layer])
     if seen.logits is not None:
         compare.close(tapped.depth, "logits", seen.logits, library.logits[mask])
+    if seen.next_tokens is not None:
+        states, head = seen.next_tokens
+        compare.close(tapped.depth, "next-token logits", head.logits(states[mask]), library.logits[mask])
     return compare.largest
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.causal import saved_with_head
 from minilm_lab.models.families import FAMILIES, dropout_of, family_of, ffn_of
 from minilm_lab.models.layer_map import uniform
 from minilm_lab.models.student_config import attention_shape, check_family, ffn_size, student_config
@@ -21,6 +22,7 @@ from minilm_lab.models.student_weights import (
     set_dropout,
 )
 
+KEYS = ("tied", "own", "teacher_frozen")
 LAYER_MAPS = ("random", "first", "last", "uniform")
 EMBEDDINGS = ("random", "teacher", "projected")
 
@@ -77,6 +79,10 @@ class Student:
     teacher's tokenizer, and its weights start at random (word embeddings may come from the teacher)."""
     init: Initialisation = field(default_factory=Initialisation)
     """How the weights start."""
+    keys: Optional[str] = None
+    """Output embeddings of a causal student: tied (its word embeddings), own (a head that starts as the teacher's where
+    widths allow it), teacher_frozen (the teacher's, never trained; needs its width); null = as the teacher's, of a
+    teacher that was saved with its head."""
 
     def __post_init__(self) -> None:
         for absolute, ratio in (("layers", "depth_ratio"), ("hidden_size", "width_ratio")):
@@ -93,6 +99,8 @@ class Student:
                 raise LabError(f"student.{name}={value} must be at least 1, or null for its default")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise LabError(f"student.dropout={self.dropout} must be in [0, 1)")
+        if self.keys not in (None, *KEYS):
+            raise LabError(f"student.keys={self.keys}: allowed are null, {', '.join(KEYS)}")
 
     def absolute(self, teacher: PretrainedConfig) -> Student:
         """The same student with depth and width as numbers instead of ratios."""
@@ -161,6 +169,21 @@ class Student:
                 "none of them stays untrained; leave it null"
             )
 
+    def head(self, teacher: PretrainedConfig, needed: bool = False) -> str | None:
+        """One of KEYS: what head the student has; None for a body alone, unless one is `needed`."""
+        causal = FAMILIES[self.kind(teacher)].causal
+        if self.keys is not None and not causal:
+            raise LabError(
+                f"student.keys={self.keys}: a '{self.kind(teacher)}' student has no output embeddings for next tokens"
+            )
+        if self.keys == "teacher_frozen" and self.shape(teacher)["hidden_size"] != teacher.hidden_size:
+            raise LabError(
+                f"student.keys=teacher_frozen needs the teacher's hidden size {teacher.hidden_size}; use tied or own"
+            )
+        if self.keys is None and causal and (needed or saved_with_head(teacher)):
+            return "tied" if getattr(teacher, "tie_word_embeddings", False) else "own"
+        return self.keys
+
     def kind(self, teacher: PretrainedConfig) -> str:
         """The student's model_type."""
         return str(teacher.model_type) if self.family is None else self.family
@@ -176,7 +199,8 @@ class Student:
         if self.init.untrained not in (None, usual):
             init["untrained"] = str(self.init.untrained)
         other = {} if self.kind(teacher) == teacher.model_type else {"family": self.kind(teacher)}
-        return {**shape, **other, "init": init}
+        keys = self.head(teacher)
+        return {**shape, **other, "init": init, **({"keys": keys} if keys else {})}
 
     def config(self, teacher: PretrainedConfig) -> PretrainedConfig:
         """The student's Hugging Face configuration: the teacher's, or its own family's, with the student's shape."""

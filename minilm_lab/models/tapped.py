@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.causal import head_of
 from minilm_lab.models.families import family_of, head_size, key_heads, projection_widths
 from minilm_lab.models.families.layout import join_heads, split_heads
 from minilm_lab.models.modules import get, with_module
@@ -24,7 +25,7 @@ from minilm_lab.models.watching import Given, Note, Record, Stop, Watched
 
 
 class Tapped(nn.Module):
-    """A body, or a masked-LM model where `needs.logits`, that answers `needs` and nothing more."""
+    """A body, or a model with the head that `needs` names, that answers `needs` and nothing more."""
 
     def __init__(
         self, model: PreTrainedModel, needs: Needs, *, rotary: str = "before", grouped: str = "repeat"
@@ -42,6 +43,8 @@ class Tapped(nn.Module):
         _check(needs, len(blocks))
         if needs.logits and model is body:
             raise ValueError("logits need a model with a masked-LM head (AutoModelForMaskedLM)")
+        if needs.next_tokens and model is body:
+            raise ValueError("next tokens need a model with its head (AutoModelForCausalLM)")
         self.depth, self.last = len(blocks), needs.layers(len(blocks))
         self.turned = rotary == "after" and self.family.rotary
         self.widths, self.head_size = projection_widths(body.config), head_size(body.config)
@@ -52,6 +55,8 @@ class Tapped(nn.Module):
         self.body: Any = self._cut(body, blocks) if needs else None
         # The family's own head, on hidden states that are handed to it.
         self.head = with_module(model, model.base_model_prefix, Given(body)) if needs.logits else None
+        # Registered, so that the head of a teacher follows it to another device or type.
+        self.keys = model.get_output_embeddings() if needs.next_tokens else None
         # The hooks lie on modules that outlive this view of them.
         weakref.finalize(self, _remove, handles)
 
@@ -74,7 +79,7 @@ class Tapped(nn.Module):
 
     def _whole(self) -> bool:
         """Whether the last layer read runs to its end."""
-        return self.needs.logits or self.last in self.needs.hidden
+        return self.needs.logits or self.needs.next_tokens or self.last in self.needs.hidden
 
     def _cut(self, body: PreTrainedModel, blocks: list[nn.Module]) -> Any:
         """A twin of `body` with as many layers as are needed."""
@@ -123,6 +128,8 @@ class Tapped(nn.Module):
             if masked is None:
                 raise ValueError("logits are read at masked positions: give `masked`")
             seen.logits = self._logits(last, masked)
+        if self.keys is not None:
+            seen.next_tokens = last, head_of(self.model)
         return seen
 
     def _seen(self, last: Tensor) -> Seen:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from minilm_lab.models.next_token import Head
+
 
 class Projections(NamedTuple):
     """Query, key and value of one layer, each (batch, length, hidden size)."""
@@ -31,6 +33,8 @@ class Needs:
     """Hidden states: n = what layer n puts out, 0 = the embeddings."""
     logits: bool = False
     """Whether the masked-LM head is read, at the masked positions."""
+    next_tokens: bool = False
+    """Whether the head of a causal model is read, with the hidden states that enter it."""
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -38,14 +42,15 @@ class Needs:
             self.scores | other.scores,
             self.hidden | other.hidden,
             self.logits or other.logits,
+            self.next_tokens or other.next_tokens,
         )
 
     def __bool__(self) -> bool:
-        return bool(self.projections or self.scores or self.hidden or self.logits)
+        return bool(self.projections or self.scores or self.hidden or self.logits or self.next_tokens)
 
     def layers(self, depth: int) -> int:
         """The number of layers of a model of `depth` layers that this needs at least a part of."""
-        if self.logits:
+        if self.logits or self.next_tokens:
             return depth
         return max((*self.projections, *self.scores, *self.hidden), default=0)
 
@@ -63,3 +68,5 @@ class Seen:
     """By layer, 0 = embeddings; (batch, length, hidden size)."""
     logits: Tensor | None = None
     """(masked positions, vocabulary), positions in row-major order of the batch."""
+    next_tokens: tuple[Tensor, Head] | None = None
+    """(batch, length, hidden size) behind the last normalisation, and what makes logits of it."""

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
+from minilm_lab.models.causal import load_causal
 from minilm_lab.models.families import family_of, key_heads
 from minilm_lab.models.folders import folder_checksum, model_folder
 from minilm_lab.models.mlm import load_masked_lm
@@ -126,7 +127,29 @@ class Teacher:
 
         `layers`: load only that many of its layers; the upper ones never reach memory.
         """
-        where, config = self.locate(cache), self.config(cache)
+        where, family = self.locate(cache), family_of(self.config(cache))
+        settings, cut = self._cut(cache, layers)
+        # A checkpoint without a pooler gets a random one: make it the same one every time.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
+            model = sources.load_body(where, self.revision, "teacher", **settings)
+        if cut and family.final_norm:
+            # What comes out of a layer below the last is not normalised.
+            setattr(model, family.final_norm, torch.nn.Identity())
+        return model.eval().requires_grad_(False)
+
+    def causal_lm(self, cache: Path, layers: int | None = None) -> PreTrainedModel:
+        """The same with its trained head; LabError if the checkpoint has none."""
+        where, family = self.locate(cache), family_of(self.config(cache))
+        settings, cut = self._cut(cache, layers)
+        model, _ = load_causal(where, self.revision, "teacher", **settings)
+        if cut and family.final_norm:
+            setattr(model.base_model, family.final_norm, torch.nn.Identity())
+        return model.eval().requires_grad_(False)
+
+    def _cut(self, cache: Path, layers: int | None) -> tuple[dict[str, Any], bool]:
+        """Settings of from_pretrained for that many layers, and whether these are fewer than all."""
+        config = self.config(cache)
         family = family_of(config)
         settings: dict[str, Any] = {**self._trust}
         # Layers that share their weights cost no memory, and ALBERT's depth decides which group is which layer.
@@ -137,14 +160,7 @@ class Teacher:
                 settings["layer_types"] = config.layer_types[:layers]
         if family.eager_only:
             settings["attn_implementation"] = "eager"
-        # A checkpoint without a pooler gets a random one: make it the same one every time.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
-            model = sources.load_body(where, self.revision, "teacher", **settings)
-        if cut and family.final_norm:
-            # What comes out of a layer below the last is not normalised.
-            setattr(model, family.final_norm, torch.nn.Identity())
-        return model.eval().requires_grad_(False)
+        return settings, cut
 
     def masked_lm(self, cache: Path) -> PreTrainedModel:
         """Load the whole teacher with its trained masked-LM head, in float32 and eval mode, frozen.

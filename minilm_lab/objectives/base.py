@@ -27,6 +27,8 @@ class Views:
     """(masked positions,) int64: the true tokens, in row-major order; None unless the loss masks."""
     backend: str = "auto"
     """Of relation_kls."""
+    ids: Tensor | None = None
+    """(batch, length) int64: the tokens that were read."""
 
 
 class Loss(nn.Module, ABC):

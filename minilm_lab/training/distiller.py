@@ -93,6 +93,7 @@ class Distiller(Optimised):
             teacher=self._teach(ids, mask, masked),
             mask=mask,
             labels=batch["labels"],
+            ids=ids,
             backend=self.backend,
         )
         terms: dict[str, Tensor] = self.loss(views)
@@ -119,7 +120,9 @@ class Distiller(Optimised):
         if self.loss.masked_share:
             masked, labels = torch.tensor([1, 3, 9, 12]), torch.tensor([6, 7, 8, 9]) % vocabulary
         _, student = self._hidden
-        views = Views(student(ids, None, masked), self._teach(ids.flip(1), None, masked), None, labels)
+        views = Views(
+            student(ids, None, masked), self._teach(ids.flip(1), None, masked), None, labels, ids=ids
+        )
         torch.stack(list(self.loss(views).values())).sum().backward()
         parameters = dict(self.student.named_parameters())
         names = [name for name, p in parameters.items() if p.grad is None or not p.grad.any()]
@@ -140,7 +143,7 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
     facts = _facts(job, model)
 
     def save(untrained: list[str]) -> None:
-        card = model_card(folder.name, what, facts, untrained, masked_lm=job.loss.reads[0].logits)
+        card = model_card(folder.name, what, facts, untrained, kind=type(model).__name__)
         model.requires_grad_(True)
         save_model(folder.path / "student", model, tokenizer, card)
 

@@ -10,6 +10,7 @@ from typing import cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.causal import saved_with_head, with_head
 from minilm_lab.models.mlm import new_masked_lm, with_body
 from minilm_lab.models.self_check import self_check
 from minilm_lab.models.sources import check_tokenizer
@@ -34,18 +35,24 @@ def load_pair(
 
     reads: what the loss reads of the student and of the teacher.
     head: folder of the teacher with a masked-LM head of its own training, where its logits are read;
-    None: the checkpoint's. The student's model is a body, or a masked-LM model where the
-    student's logits are read. The same (student, teacher, seed) gives the same body whatever the objective.
+    None: the checkpoint's. The student's model is a body, a masked-LM model where the student's logits are read, or a
+    causal model with its head where `student.head` says so. The same (student, teacher, seed) gives the same body whatever the objective.
     """
     config = teacher.config(cache)
     distilled = teacher.distilled_layer(config)
     of_student, of_teacher = reads
+    layers = max(distilled, of_teacher.layers(int(config.num_hidden_layers)))
+    keys = student.head(config, needed=of_student.next_tokens)
     if of_teacher.logits:
         whole = teacher if head is None else replace(teacher, path=str(head), hub=None, package=None)
         model = whole.masked_lm(cache)
         body = cast(PreTrainedModel, model.base_model)
+    elif of_teacher.next_tokens or (
+        keys is not None and (saved_with_head(config) or keys == "teacher_frozen")
+    ):
+        model = teacher.causal_lm(cache, layers)
+        body = cast(PreTrainedModel, model.base_model)
     else:
-        layers = max(distilled, of_teacher.layers(int(config.num_hidden_layers)))
         model = body = teacher.body(cache, layers=layers)
     check_tokenizer(tokenizer, config, teacher.name)
     start = build_student(student, body, distilled, seed, config)
@@ -53,6 +60,9 @@ def load_pair(
         start = with_body(new_masked_lm(start.config, seed), start)
         if of_teacher.logits and student.init.layers != "random":
             _copy_head(model, start)
+    elif keys is not None:
+        copied = model is not body and student.init.embeddings != "random"
+        start = with_head(start, keys, model if copied or keys == "teacher_frozen" else None, seed)
     start.train()
     reading = {"rotary": teacher.rotary, "grouped": teacher.grouped}
     views = Tapped(model, of_teacher, **reading), Tapped(start, of_student, **reading)

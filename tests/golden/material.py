@@ -14,6 +14,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -26,13 +27,15 @@ WORDS = [
 
 
 def write(folder: Path) -> None:
-    """Everything, in sub-folders of `folder`: bert, llama, text.txt, class, value, pair, tags, span, target."""
+    """Everything, in sub-folders of `folder`: bert, llama, llama_lm, text.txt, class, value, pair, tags, span, target."""
     shape = {"num_hidden_layers": 4, "hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96}
     # Larger initial weights than usual: relations of a random model are nearly uniform otherwise.
     shape |= {"vocab_size": len(SPECIAL) + len(WORDS), "max_position_embeddings": 64}
     spread = {"initializer_range": 0.2}
     _save(folder / "bert", BertForMaskedLM, BertConfig(**shape, **spread))
     _save(folder / "llama", LlamaModel, LlamaConfig(**shape, **spread, num_key_value_heads=2))
+    tied = {"num_key_value_heads": 2, "tie_word_embeddings": True}
+    _save(folder / "llama_lm", LlamaForCausalLM, LlamaConfig(**shape, **spread, **tied))
     draw = random.Random(5)
     text = [" ".join(_words(draw, 6, 20)) for _ in range(80)]
     (folder / "text.txt").write_text("\n".join(text) + "\n", encoding="utf-8")

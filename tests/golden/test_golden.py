@@ -30,6 +30,7 @@ SHARED = [
 ]
 DISTILL = ["student=half_depth", "scale.steps=20", "optim.lr=1e-3", "optim.warmup=0.1"]
 FINETUNE = ["source=teacher", "tune.batch_size=16", "tune.lr=1e-3", "scale.epochs=4", "task.length=48"]
+COPIED = ["student.init.layers=uniform", "student.init.embeddings=teacher", "student.ffn_size=96"]
 #: Name -> (teacher, the command's words).
 RUNS: dict[str, tuple[str, list[str]]] = {
     "minilm": ("bert", ["distill", "objective=minilm"]),
@@ -64,6 +65,21 @@ RUNS: dict[str, tuple[str, list[str]]] = {
             "objective.heads=6",
             "teacher.grouped=group",
             "teacher.rotary=after",
+        ],
+    ),
+    "lm": ("llama_lm", ["distill", "objective=lm"]),
+    "lm_kd": ("llama_lm", ["distill", "objective=lm_kd", "objective.hard_weight=0.5", *COPIED]),
+    "lm_jsd": (
+        "llama_lm",
+        ["distill", "objective=lm_kd", "objective.divergence=jsd", "student.keys=own", *COPIED],
+    ),
+    "lm_sum": (
+        "llama_lm",
+        [
+            "distill",
+            "objective=[minilmv2,lm_kd]",
+            "objective.terms.minilmv2.heads=12",
+            "student.keys=teacher_frozen",
         ],
     ),
     "head": ("bert", ["pretrain", "head.steps=20", "head.lr=1e-2"]),

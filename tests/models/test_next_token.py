@@ -13,6 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from minilm_lab.errors import LabError
 from minilm_lab.models.causal import head_of
 from minilm_lab.models.next_token import DIVERGENCES, Head, next_token_loss
+from minilm_lab.models.self_check import self_check
+from minilm_lab.models.tapped import Tapped
+from minilm_lab.models.taps import Needs
 
 from .helpers import SHAPE, drawn
 
@@ -205,6 +208,14 @@ def test_all_logits_never_exist() -> None:
     assert largest <= 16 * 4096
 
 
+def test_without_gradients_none_are_made() -> None:
+    _, student, labels, teacher = case()
+    with torch.no_grad():
+        losses = next_token_loss(*student(), labels, teacher)
+    assert not any(loss.requires_grad for loss in losses)
+    torch.testing.assert_close(losses, written_out(*student(), labels, teacher))
+
+
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("gpt2", {}),
     ("llama", {}),
@@ -232,7 +243,9 @@ def test_the_head_of_a_model_is_read(kind: str, settings: dict[str, Any]) -> Non
 
 
 def test_a_head_that_does_more_is_refused() -> None:
-    model = drawn(AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SHAPE)), 0)
+    model = drawn(AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SHAPE)), 0).eval()
+    view = Tapped(model, Needs(next_tokens=True))
+    assert self_check(view, 100) < 1e-3
     model.lm_head.register_forward_hook(lambda _module, _inputs, logits: logits**2)
-    with pytest.raises(LabError, match="objective=minilmv2"):
-        head_of(model)
+    with pytest.raises(LabError, match="next-token logits"):
+        self_check(view, 100)

@@ -1,0 +1,92 @@
+"""LM-KD: the teacher's predictions of the next token as soft labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from minilm_lab.errors import LabError, nearest
+from minilm_lab.models.next_token import DIVERGENCES, next_token_loss
+from minilm_lab.models.taps import Needs
+from minilm_lab.objectives.base import Loss, Objective, Views
+from minilm_lab.objectives.lm import check_causal_lm, next_places
+from minilm_lab.objectives.predictions import check_temperature, check_vocabulary, check_weights
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+@dataclass
+class LMKDObjective(Objective):
+    """soft_weight · T² D(teacher, student) + hard_weight · cross-entropy, mean over the text's tokens.
+
+    `models/next_token.py` has the divergences: forward and reverse KL, generalised Jensen–Shannon (arXiv 2306.13649) and
+    skew KL (arXiv 2402.03898). Logits of all positions are never in memory.
+    """
+
+    divergence: str = "forward_kl"
+    """forward_kl | reverse_kl | jsd | skew_forward_kl | skew_reverse_kl."""
+    mix: float = 0.5
+    """Share of the teacher in jsd's mixture; of the first distribution in that of skew KL (its paper: 0.1)."""
+    temperature: float = 1.0
+    """T: divides the logits of both models."""
+    soft_weight: float = 1.0
+    """Weight of the teacher's predictions."""
+    hard_weight: float = 0.0
+    """Weight of the text's own next tokens."""
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+        check_weights(soft_weight=self.soft_weight, hard_weight=self.hard_weight)
+        if self.divergence not in DIVERGENCES:
+            raise LabError(
+                f"objective.divergence={self.divergence}: no such divergence.{nearest(self.divergence, DIVERGENCES)} "
+                f"There are: {', '.join(DIVERGENCES)}"
+            )
+        if not 0 < self.mix < 1:
+            raise LabError(
+                f"objective.mix={self.mix} must be between 0 and 1; at the ends jsd is 0 and skew KL is plain KL: use "
+                "objective.divergence=forward_kl or reverse_kl"
+            )
+
+    def _bind(
+        self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
+    ) -> Loss:
+        check_causal_lm(student, teacher)
+        check_vocabulary(student, teacher)
+        return LMKDLoss(self)
+
+
+class LMKDLoss(Loss):
+    """Reads hidden states and heads of both models; of the student alone without a soft loss."""
+
+    def __init__(self, objective: LMKDObjective) -> None:
+        reads = Needs(next_tokens=True), Needs(next_tokens=objective.soft_weight > 0)
+        plain = objective.divergence in ("forward_kl", "reverse_kl")
+        settings = objective.settings(*(["mix"] if plain else []))
+        label = "lm_kd" if objective.divergence == "forward_kl" else f"lm_kd-{objective.divergence}"
+        super().__init__(reads, settings, label)
+        self.objective = objective
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """loss_soft and loss_lm; a term of weight 0 is left out. Only their sum has a gradient that means anything."""
+        settings, theirs = self.objective, views.teacher.next_tokens
+        assert views.student.next_tokens is not None and views.ids is not None
+        before, labels = next_places(views.ids, views.mask)
+        hidden, head = views.student.next_tokens
+        soft, hard = next_token_loss(
+            hidden.flatten(0, 1)[before],
+            head,
+            labels,
+            None if theirs is None else (theirs[0].flatten(0, 1)[before], theirs[1]),
+            divergence=settings.divergence,
+            mix=settings.mix,
+            temperature=settings.temperature,
+            soft_weight=settings.soft_weight,
+            hard_weight=settings.hard_weight,
+        )
+        if not settings.hard_weight:
+            return {"loss_soft": soft}
+        return {"loss_soft": soft, "loss_lm": hard} if settings.soft_weight else {"loss_lm": soft + hard}
