@@ -48,10 +48,11 @@ def model_card(
     model, which says what head it has.
     """
     use = "It has no masked-LM head: fine-tune it, or pool its hidden states."
+    loader = "AutoModel"
     if "MaskedLM" in kind:
         use = "It has a masked-LM head (`AutoModelForMaskedLM`); fine-tune it, or pool its hidden states."
     elif kind.endswith(HEADS):
-        use = "It predicts the next token (`AutoModelForCausalLM`)."
+        use, loader = "It predicts the next token (`AutoModelForCausalLM`).", "AutoModelForCausalLM"
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     kept = "\n".join(f"- `{name}`" for name in untrained) or "- nothing"
     config = json.dumps(what, indent=2, ensure_ascii=False)
@@ -69,9 +70,9 @@ A Transformer distilled by minilm-lab. {use}
 {rows}
 
 ```python
-from transformers import AutoModel, AutoTokenizer
+from transformers import {loader}, AutoTokenizer
 
-model, tokenizer = AutoModel.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+model, tokenizer = {loader}.from_pretrained("."), AutoTokenizer.from_pretrained(".")
 ```
 
 ## Untrained by distillation
