@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minilm_lab.errors import LabError
@@ -104,7 +105,7 @@ def _run(command: str, rest: list[str]) -> None:
             words = with_table(rest)
         sys.argv = [f"minilm-lab {command}", *composing.expand(words)]
         if {"-m", "--multirun"} & set(rest):
-            _multirun(command, job)
+            _multirun(command, job, sys.argv[1:])
         else:
             _single(command, job)
     except LabError as error:
@@ -147,21 +148,31 @@ def _single(command: str, run: Callable[[Any], Any]) -> None:
         raise wrong[0]
 
 
-def _multirun(command: str, run: Callable[[Any], Any]) -> None:
-    """Every job is tried; those that failed are named at the end."""
-    from minilm_lab.commands import failures
+def _multirun(command: str, run: Callable[[Any], Any], words: list[str]) -> None:
+    """Every job is tried; at the end stands what came out of each, and those that failed are named."""
+    from minilm_lab.commands import multirun
+    from minilm_lab.commands.composing import compose_command
+    from minilm_lab.reports.multirun import text
 
-    with failures.collected() as failed:
-        try:
-            _hydra(command, failures.noted(run))()
-        except Exception as error:
-            if not failed():
-                raise
-            jobs = "\n  ".join(failed())
-            message = (
-                f"{len(failed())} jobs failed; the same command tries them again, and no other:\n  {jobs}"
-            )
-            raise LabError(message) from error
+    folder = multirun.begin(command, words, Path(compose_command(command, multirun.shared(words)).paths.runs))
+    stopped: Exception | None = None
+    try:
+        _hydra(command, multirun.noted(command, run))()
+    except Exception as error:
+        stopped = error
+    finally:
+        multirun.end()
+    notes = multirun.notes(folder)
+    table = text(notes, *multirun.RETURNS[command]) if command in multirun.RETURNS else ""
+    if table:
+        print(f"\n{table}\nagain: minilm-lab runs multirun={folder.name}")
+    failed = multirun.failures(notes)
+    if failed:
+        jobs = "\n  ".join(failed)
+        message = f"{len(failed)} jobs failed; the same command tries them again, and no other:\n  {jobs}"
+        raise LabError(message) from stopped
+    if stopped is not None:
+        raise stopped
 
 
 def _hydra(command: str, run: Callable[[Any], Any]) -> Callable[[], Any]:

@@ -10,9 +10,12 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
+from minilm_lab.commands import multirun
+from minilm_lab.errors import LabError, nearest
 from minilm_lab.reports import listing
 from minilm_lab.reports.compare import compare, to_rich, to_text
 from minilm_lab.reports.compare import to_data as comparison_data
+from minilm_lab.reports.multirun import text
 from minilm_lab.reports.records import load
 from minilm_lab.reports.select import matching, named
 
@@ -20,6 +23,9 @@ from minilm_lab.reports.select import matching, named
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
     folder = Path(cfg.paths.runs)
+    if cfg.multirun is not None:
+        _show_multirun(folder / "multirun" / str(cfg.multirun), cfg.json)
+        return
     known = load(folder)
     if cfg.compare is not None:
         compared = compare(named(known, _words(cfg.compare)))
@@ -39,6 +45,21 @@ def run(cfg: DictConfig) -> None:
             print(f"no runs in {folder}; start one with `minilm-lab distill` or `make demo`")
         return
     _show(cfg.json, listing.to_data(listed), listing.to_rich(listed), listing.to_text(listed))
+
+
+def _show_multirun(folder: Path, as_json: bool) -> None:
+    notes = multirun.notes(folder)
+    if not notes:
+        others = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        raise LabError(
+            f"multirun={folder.name}: {folder.parent} has no such multirun.{nearest(folder.name, others)}"
+        )
+    if as_json:
+        print(json.dumps(notes, indent=2))
+        return
+    print(text(notes, *multirun.RETURNS[notes[0]["command"]]))
+    for line in multirun.failures(notes):
+        print(f"failed: {line}")
 
 
 def _show(as_json: bool, data: Any, pretty: Any, plain: str) -> None:

@@ -127,6 +127,26 @@ def test_what_is_wrong_is_one_line(lab: Lab, tiny: list[str]) -> None:
     assert line.startswith("minilm-lab: teacher.layer=99 is outside 1..4")
 
 
+def test_a_multirun_ends_with_its_table(
+    lab: Lab, tiny: list[str], tiny_tune: list[str], tmp_path: Path
+) -> None:
+    words = [word for word in [*tiny, *tiny_tune] if not word.startswith("tune.lr")]
+    words += ["source=teacher", "scale.epochs=1", "tune.lr=1e-3,2e-3", "tune.seed=0,1"]
+    finished = lab.run("finetune", "-m", *words)
+    assert finished.code == 0, finished.err
+    assert "job 3 of 4: tune.lr=0.002 tune.seed=0" in finished.err
+    table = finished.out[finished.out.index("score (mean ± sd over seeds; * = best of 2)") :]
+    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("finetune/*/result.json")]
+    for lr in ("0.001", "0.002"):
+        scores = [r["score"]["value"] for r in records if r["config"]["tune"]["lr"] == float(lr)]
+        (line,) = (line for line in table.splitlines() if line.split()[:1] == [lr])
+        assert len(scores) == 2 and line.split()[1] == f"{sum(scores) / 2:.4g}"
+    again = table.splitlines()[-1].split()[-1]
+    shown = lab.run("runs", again, f"paths.runs={tmp_path / 'runs'}")
+    assert shown.code == 0 and shown.out.strip() == table.rpartition("\nagain: ")[0].strip()
+    assert "no such multirun" in lab.run("runs", "multirun=abc", f"paths.runs={tmp_path / 'runs'}").err
+
+
 def test_a_job_of_a_multirun_that_fails_ends_it_with_exit_code_1(lab: Lab, tiny: list[str]) -> None:
     finished = lab.run("distill", "-m", *tiny, "teacher.layer=99,4")
     assert finished.code == 1
