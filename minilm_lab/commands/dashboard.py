@@ -7,9 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from minilm_lab import wandb_access
 from minilm_lab.errors import LabError
 from minilm_lab.reports.dashboard import specification, workspace
+from minilm_lab.runs import wandb_access
 from minilm_lab.runs.files import write_json
 
 NOBODY = "entity"

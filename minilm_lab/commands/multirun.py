@@ -81,7 +81,7 @@ def noted(command: str, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
         settings = HydraConfig.get()
         overrides = list(settings.overrides.task)
-        note = {"command": command, "number": int(settings.job.num), "overrides": overrides}
+        note: dict[str, Any] = {"command": command, "number": int(settings.job.num), "overrides": overrides}
         varied = tuple(os.environ.get(_VARIED, "").split())
         shown = [word for word in overrides if word.startswith(varied)] if varied else overrides
         log.info("job %d%s: %s", note["number"] + 1, os.environ.get(_COUNT, ""), " ".join(shown))

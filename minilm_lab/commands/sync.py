@@ -14,10 +14,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from minilm_lab import wandb_access
 from minilm_lab.errors import LabError
 from minilm_lab.reports.listing import list_runs
 from minilm_lab.reports.records import RUNNING, load
+from minilm_lab.runs import wandb_access
 
 log = logging.getLogger(__name__)
 

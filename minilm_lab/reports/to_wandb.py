@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minilm_lab import wandb_access
 from minilm_lab.errors import LabError
 from minilm_lab.reports.records import Record
 from minilm_lab.reports.renderers import to_csv, to_markdown
 from minilm_lab.reports.table import Table
 from minilm_lab.reports.text import texts
+from minilm_lab.runs import wandb_access
 from minilm_lab.runs.identity import identity_of, slug
 
 if TYPE_CHECKING:

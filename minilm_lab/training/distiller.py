@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import OmegaConf
@@ -23,7 +23,6 @@ from minilm_lab.models.taps import Seen
 from minilm_lab.objectives.base import Loss, Views
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.devices import precision_of, uses_gpu
-from minilm_lab.training.distillation import Distillation
 from minilm_lab.training.evaluating import Evaluating
 from minilm_lab.training.fit import Training
 from minilm_lab.training.job import Product, journal_of, train
@@ -31,6 +30,9 @@ from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.pair import load_pair
 from minilm_lab.training.settings import Impl, Optim
 from minilm_lab.training.stream import open_stream
+
+if TYPE_CHECKING:
+    from minilm_lab.training.distillation import Distillation
 
 TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 """impl.teacher_precision -> the type of the teacher's weights; None: as the student computes."""

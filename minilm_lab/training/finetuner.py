@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from minilm_lab.tasks.batching import batches_per_epoch, loader
 from minilm_lab.tasks.module import TaskModule
 from minilm_lab.training.devices import precision_of, uses_gpu
 from minilm_lab.training.evaluating import Best, Evaluating, Evaluation
-from minilm_lab.training.finetuning import Finetuning
 from minilm_lab.training.fit import Training
 from minilm_lab.training.job import Product, journal_of, train
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.settings import Optim, micro_batch
+
+if TYPE_CHECKING:
+    from minilm_lab.training.finetuning import Finetuning
 
 EVALUATION = 4
 """Samples a batch in evaluation, as a multiple of the training batch: no gradients are kept."""

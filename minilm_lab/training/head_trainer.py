@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,11 +17,13 @@ from minilm_lab.models.taps import Needs
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.devices import precision_of
 from minilm_lab.training.fit import Training
-from minilm_lab.training.head_training import HeadTraining
 from minilm_lab.training.job import Product, journal_of, train
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.settings import Optim
 from minilm_lab.training.stream import open_stream
+
+if TYPE_CHECKING:
+    from minilm_lab.training.head_training import HeadTraining
 
 
 class HeadTrainer(Optimised):

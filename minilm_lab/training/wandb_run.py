@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pytorch_lightning.loggers import WandbLogger
 
-from minilm_lab import wandb_access
+from minilm_lab.runs import wandb_access
 from minilm_lab.runs.environment import describe
 from minilm_lab.runs.facets import facets, flatten
 from minilm_lab.runs.identity import slug
