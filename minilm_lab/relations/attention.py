@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from minilm_lab.relations.checks import FLOATS, check_tokens
+from minilm_lab.relations.checks import FLOATS, check_mask
 from minilm_lab.relations.masks import accumulator, sequence_weights
 
 # Letters of a suffix: B batch, A attention heads, I queries, J keys.
@@ -63,4 +63,4 @@ def _check(student: Tensor, teacher: Tensor, mask: Tensor | None) -> None:
             f"teacher_scores must have the shape and device of student_scores, {tuple(student.shape)} on "
             f"{student.device}; got {tuple(teacher.shape)} on {teacher.device}"
         )
-    check_tokens("mask", mask, student[:, 0], (torch.bool,))
+    check_mask(mask, student[:, 0])

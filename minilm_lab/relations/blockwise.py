@@ -16,12 +16,11 @@ def relation_kl(
     heads: int,
     mask: Tensor | None,
     causal: bool,
-    segments: Tensor | None,
 ) -> Tensor:
     """As `api.relation_kl`, for checked arguments."""
     ours, theirs = _once(student), _once(teacher)
     want_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in ours)
-    loss, _ = _op(ours, theirs, heads, mask, causal, segments, want_gradient)
+    loss, _ = _op(ours, theirs, heads, mask, causal, want_gradient)
     return loss
 
 
@@ -38,7 +37,6 @@ def _op(
     heads: int,
     mask: Tensor | None,
     causal: bool,
-    segments: Tensor | None,
     want_gradient: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """The loss, and its gradient for each student tensor if wanted.
@@ -48,11 +46,11 @@ def _op(
     """
     like = student[0]
     weight = sequence_weights(mask, like) / heads
-    if mask is None and segments is None:
+    if mask is None:
         return blocks.loss_and_gradient(student, teacher, heads, weight, causal, want_gradient)
     loss = weight.new_zeros(())
     gradients = [weight.new_zeros(x.shape) for x in student] if want_gradient else []
-    for index in pieces(mask, segments):
+    for index in pieces(mask):
         ours = [x.flatten(0, 1)[index] for x in student]
         theirs = [x.flatten(0, 1)[index] for x in teacher]
         some_weight = weight[index[:, 0] // like.shape[1]]
@@ -70,7 +68,6 @@ def _(
     heads: int,
     mask: Tensor | None,
     causal: bool,
-    segments: Tensor | None,
     want_gradient: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     dtype = accumulator(student[0].dtype)
@@ -92,7 +89,7 @@ def _backward(ctx, grad_loss, _grad_gradients):  # type: ignore[no-untyped-def]
         gradients = [
             (g * grad_loss).to(dtype) for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-    return gradients, [None] * ctx.teachers, None, None, None, None, None
+    return gradients, [None] * ctx.teachers, None, None, None, None
 
 
 _op.register_autograd(_backward, setup_context=_setup_context)

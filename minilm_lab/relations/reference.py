@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from minilm_lab.relations.masks import accumulator, allowed_keys, sequence_weights
+from minilm_lab.relations.masks import accumulator, sequence_weights
 
 # Letters of a suffix: B batch, A relation heads, I queries, J keys, D width of a head.
 
@@ -19,12 +19,15 @@ def relation_kl(
     heads: int,
     mask: Tensor | None,
     causal: bool,
-    segments: Tensor | None,
 ) -> Tensor:
-    allowed = allowed_keys(mask, causal, segments, student[0])
+    """As `api.relation_kl`, for checked arguments."""
+    length = student[0].shape[1]
+    allowed = torch.ones(1, length, length, dtype=torch.bool, device=student[0].device)
+    if causal:
+        allowed = allowed.tril()
     if mask is not None:
         # Whatever padding holds, NaN included, neither the loss nor a gradient may notice.
-        allowed = allowed | ~mask[:, :, None]
+        allowed = (allowed & mask[:, None, :]) | ~mask[:, :, None]
         student, teacher = _without_padding(student, mask), _without_padding(teacher, mask)
     allowed_B1IJ = allowed[:, None]
     with torch.no_grad():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minilm_lab.relations.checks import Pair
+from minilm_lab.relations.checks import Pair, Relation
 from minilm_lab.relations.masks import sequence_weights
 
 LARGEST_HEAD = 128
@@ -24,7 +24,7 @@ def runs_on(device: torch.device) -> bool:
     return device.type == "cuda" or (device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")
 
 
-def obstacle(pairs: Sequence[tuple[Pair, Pair, int]]) -> str | None:
+def obstacle(pairs: Sequence[Relation]) -> str | None:
     """Why these pairs are beyond the kernels, or None."""
     for student, teacher, heads in pairs:
         for x in (student[0], teacher[0]):
@@ -35,21 +35,19 @@ def obstacle(pairs: Sequence[tuple[Pair, Pair, int]]) -> str | None:
     return None
 
 
-def relation_kls(
-    pairs: Sequence[tuple[Pair, Pair, int]], mask: Tensor | None, causal: bool, segments: Tensor | None
-) -> Tensor:
+def relation_kls(pairs: Sequence[Relation], mask: Tensor | None, causal: bool) -> Tensor:
     """As `api.relation_kls`, for checked arguments. Relations of one shape and kind share a launch."""
     alike: dict[Any, list[int]] = {}
     for number, (student, teacher, heads) in enumerate(pairs):
         symmetric = student[0] is student[1] and teacher[0] is teacher[1]
         alike.setdefault((heads, symmetric, _kind(student), _kind(teacher)), []).append(number)
     weights = sequence_weights(mask, pairs[0][0][0])
-    mask, segments = (None if x is None else x.contiguous() for x in (mask, segments))
+    mask = None if mask is None else mask.contiguous()
     losses: dict[int, Tensor] = {}
     for (heads, symmetric, _, _), numbers in alike.items():
         ours = _same_layout([pairs[n][0] for n in numbers], symmetric)
         theirs = _same_layout([pairs[n][1] for n in numbers], symmetric)
-        some, _, _ = _forward(*ours, *theirs, weights / heads, heads, mask, causal, segments)
+        some, _, _ = _forward(*ours, *theirs, weights / heads, heads, mask, causal)
         losses.update(zip(numbers, some.unbind(), strict=True))
     return torch.stack([losses[n] for n in range(len(pairs))])
 
@@ -86,7 +84,6 @@ def _forward(
     heads: int,
     mask: Tensor | None,
     causal: bool,
-    segments: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses (relations,), and the base-2 log-sum-exps (relations, batch, heads, length) of student and teacher.
 
@@ -96,11 +93,11 @@ def _forward(
     """
     from minilm_lab.relations.triton_launch import Launch
 
-    return Launch(lefts, their_lefts, heads, mask, causal, segments).forward(rights, their_rights, weights)
+    return Launch(lefts, their_lefts, heads, mask, causal).forward(rights, their_rights, weights)
 
 
 @_forward.register_fake
-def _(lefts, rights, their_lefts, their_rights, weights, heads, mask, causal, segments):  # type: ignore[no-untyped-def]
+def _(lefts, rights, their_lefts, their_rights, weights, heads, mask, causal):  # type: ignore[no-untyped-def]
     lse = weights.new_empty(len(lefts), *lefts[0].shape[:1], heads, lefts[0].shape[1])
     return weights.new_empty(len(lefts)), lse, torch.empty_like(lse)
 
@@ -118,12 +115,11 @@ def _gradients(
     heads: int,
     mask: Tensor | None,
     causal: bool,
-    segments: Tensor | None,
 ) -> Tensor:
     """(sides, relations, batch, length, width): one side if the pairs are symmetric, else left and right."""
     from minilm_lab.relations.triton_launch import Launch
 
-    launch = Launch(lefts, their_lefts, heads, mask, causal, segments)
+    launch = Launch(lefts, their_lefts, heads, mask, causal)
     return launch.backward(grad_losses.contiguous(), rights, their_rights, weights, s_lse, t_lse)
 
 
@@ -140,17 +136,16 @@ def _(  # type: ignore[no-untyped-def]
     heads,
     mask,
     causal,
-    segments,
 ):
     return lefts[0].new_empty(2 if rights else 1, len(lefts), *lefts[0].shape)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    lefts, rights, their_lefts, their_rights, weights, heads, mask, causal, segments = inputs
+    lefts, rights, their_lefts, their_rights, weights, heads, mask, causal = inputs
     ctx.set_materialize_grads(False)
     ctx.relations, ctx.symmetric, ctx.their_symmetric = len(lefts), not rights, not their_rights
     ctx.heads, ctx.causal = heads, causal
-    tensors = (*lefts, *rights, *their_lefts, *their_rights, weights, *output[1:], mask, segments)
+    tensors = (*lefts, *rights, *their_lefts, *their_rights, weights, *output[1:], mask)
     ctx.save_for_backward(*tensors)
 
 
@@ -158,15 +153,15 @@ def _backward(ctx, grad_losses, _grad_s_lse, _grad_t_lse):  # type: ignore[no-un
     n, sides = ctx.relations, 1 if ctx.symmetric else 2
     nothing = [[None] * n, [None] * n * (sides - 1)]
     if grad_losses is None:
-        return *nothing, *nothing, None, None, None, None, None
-    *saved, weights, s_lse, t_lse, mask, segments = ctx.saved_tensors
+        return *nothing, *nothing, None, None, None, None
+    *saved, weights, s_lse, t_lse, mask = ctx.saved_tensors
     ours, theirs = saved[: n * sides], saved[n * sides :]
     gradients = _gradients(
         grad_losses, ours[:n], ours[n:], theirs[:n], theirs[n:], weights, s_lse, t_lse,
-        ctx.heads, mask, ctx.causal, segments,
+        ctx.heads, mask, ctx.causal,
     )  # fmt: skip
     lefts, rights = list(gradients[0].unbind()), [x for side in gradients[1:] for x in side.unbind()]
-    return lefts, rights, *nothing, None, None, None, None, None
+    return lefts, rights, *nothing, None, None, None, None
 
 
 _forward.register_autograd(_backward, setup_context=_setup_context)

@@ -24,18 +24,13 @@ def _pick(pointers, index):
 
 
 @triton.jit
-def _tokens(
-    start, mask, segments, base, length, BLOCK: tl.constexpr, MASK: tl.constexpr, SEGMENTS: tl.constexpr
-):
-    """Positions of a block, whether each is a real token, and its segment."""
+def _tokens(start, mask, base, length, BLOCK: tl.constexpr, MASK: tl.constexpr):
+    """Positions of a block, and whether each is a real token."""
     position = start + tl.arange(0, BLOCK)
     real = position < length
     if MASK:
         real = real & (tl.load(mask + base + position, mask=real, other=0) != 0)
-    segment = position
-    if SEGMENTS:
-        segment = tl.load(segments + base + position, mask=real, other=0)
-    return position, real, segment
+    return position, real
 
 
 @triton.jit
@@ -50,15 +45,11 @@ def _rows(pointer, position, real, stride, size, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _visible(
-    query, real_query, segment_query, key, real_key, segment_key, CAUSAL: tl.constexpr, SEGMENTS: tl.constexpr
-):
+def _visible(query, real_query, key, real_key, CAUSAL: tl.constexpr):
     """Whether a query sees a key; the arguments are shaped to broadcast to the tile."""
     visible = real_query & real_key
     if CAUSAL:
         visible = visible & (query >= key)
-    if SEGMENTS:
-        visible = visible & (segment_query == segment_key)
     return visible
 
 
@@ -89,12 +80,12 @@ def _log(total, highest):
 @triton.jit
 def forward(
     s_left, s_right, t_left, t_right,  # tuples: one pointer a relation
-    mask, segments, weights,
+    mask, weights,
     s_lse, t_lse, partial,
     length, heads, blocks,
     s_stride_batch, s_stride, t_stride_batch, t_stride,
     s_size, t_size, s_scale, t_scale,
-    CAUSAL: tl.constexpr, MASK: tl.constexpr, SEGMENTS: tl.constexpr,
+    CAUSAL: tl.constexpr, MASK: tl.constexpr,
     OWN: tl.constexpr, OTHER: tl.constexpr, S_BLOCK: tl.constexpr, T_BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -109,9 +100,7 @@ def forward(
     s_keys, t_keys = _pick(s_right, relation) + s_offset, _pick(t_right, relation) + t_offset
 
     first = (index % blocks) * OWN
-    query, real_query, segment_query = _tokens(
-        first, mask, segments, sample * length, length, OWN, MASK, SEGMENTS
-    )
+    query, real_query = _tokens(first, mask, sample * length, length, OWN, MASK)
     s_own = _rows(_pick(s_left, relation) + s_offset, query, real_query, s_stride, s_size, S_BLOCK)
     t_own = _rows(_pick(t_left, relation) + t_offset, query, real_query, t_stride, t_size, T_BLOCK)
 
@@ -120,15 +109,10 @@ def forward(
     cross = tl.zeros([OWN], tl.float32)
     last = tl.minimum(length, first + OWN) if CAUSAL else length
     for start in range(0, last, OTHER):
-        key, real_key, segment_key = _tokens(
-            start, mask, segments, sample * length, length, OTHER, MASK, SEGMENTS
-        )
-        visible = _visible(
-            query[:, None], real_query[:, None], segment_query[:, None],
-            key[None, :], real_key[None, :], segment_key[None, :], CAUSAL, SEGMENTS,
-        )  # fmt: skip
+        key, real_key = _tokens(start, mask, sample * length, length, OTHER, MASK)
+        visible = _visible(query[:, None], real_query[:, None], key[None, :], real_key[None, :], CAUSAL)
         needed = True
-        if MASK or SEGMENTS:  # Padding and other segments: whole tiles may be empty.
+        if MASK:  # Padding: whole tiles may be empty.
             needed = tl.max(tl.max(visible.to(tl.int32), 1), 0) > 0
         if needed:
             s_other = _rows(s_keys, key, real_key, s_stride, s_size, S_BLOCK)
@@ -152,12 +136,12 @@ def forward(
 @triton.jit
 def backward(
     s_own, s_other, t_own, t_other,  # tuples: one pointer a relation
-    mask, segments, weights, grad_losses,
+    mask, weights, grad_losses,
     s_lse, t_lse, gradient,
     length, heads, blocks,
     s_stride_batch, s_stride, t_stride_batch, t_stride,
     s_size, t_size, s_scale, t_scale, out_scale,
-    CAUSAL: tl.constexpr, MASK: tl.constexpr, SEGMENTS: tl.constexpr,
+    CAUSAL: tl.constexpr, MASK: tl.constexpr,
     OWN_ASKS: tl.constexpr, OTHER_ASKS: tl.constexpr,
     OWN: tl.constexpr, OTHER: tl.constexpr, S_BLOCK: tl.constexpr, T_BLOCK: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -180,7 +164,7 @@ def backward(
     lse_offset = (relation * tl.num_programs(0) // blocks + sample_head).to(tl.int64) * length
 
     first = (index % blocks) * OWN
-    own, real_own, segment_own = _tokens(first, mask, segments, sample * length, length, OWN, MASK, SEGMENTS)
+    own, real_own = _tokens(first, mask, sample * length, length, OWN, MASK)
     s_rows = _rows(_pick(s_own, relation) + s_offset, own, real_own, s_stride, s_size, S_BLOCK)
     t_rows = _rows(_pick(t_own, relation) + t_offset, own, real_own, t_stride, t_size, T_BLOCK)
     s_own_lse = tl.load(s_lse + lse_offset + own, mask=own < length, other=0.0)
@@ -190,15 +174,10 @@ def backward(
     begin = (first // OTHER) * OTHER if CAUSAL and not OWN_ASKS else 0
     last = tl.minimum(length, first + OWN) if CAUSAL and not OTHER_ASKS else length
     for start in range(begin, last, OTHER):
-        other, real_other, segment_other = _tokens(
-            start, mask, segments, sample * length, length, OTHER, MASK, SEGMENTS
-        )
-        both_real = _visible(
-            own[:, None], real_own[:, None], segment_own[:, None],
-            other[None, :], real_other[None, :], segment_other[None, :], False, SEGMENTS,
-        )  # fmt: skip
+        other, real_other = _tokens(start, mask, sample * length, length, OTHER, MASK)
+        both_real = real_own[:, None] & real_other[None, :]
         needed = True
-        if MASK or SEGMENTS:
+        if MASK:
             needed = tl.max(tl.max(both_real.to(tl.int32), 1), 0) > 0
         if needed:
             s_cols = _rows(s_others, other, real_other, s_stride, s_size, S_BLOCK)

@@ -55,7 +55,6 @@ class Launch:
         heads: int,
         mask: Tensor | None,
         causal: bool,
-        segments: Tensor | None,
     ) -> None:
         self.lefts, self.their_lefts, self.heads = lefts, their_lefts, heads
         s, t = lefts[0], their_lefts[0]
@@ -63,21 +62,18 @@ class Launch:
         size, their_size = width // heads, t.shape[2] // heads
         self.scale = size**-0.5
         itemsize = max(s.itemsize, t.itemsize)
-        sizes = block_sizes(size, their_size, itemsize, mask is not None or segments is not None)
+        sizes = block_sizes(size, their_size, itemsize, mask is not None)
         self.blocks = triton.cdiv(self.length, sizes["OWN"])
         self.grid = (self.blocks * self.batch * heads, len(lefts))
         # A kernel that reads no mask is still given a pointer.
-        self.masks = (
-            mask.view(torch.uint8) if mask is not None else s,
-            segments if segments is not None else s,
-        )
+        self.mask = mask.view(torch.uint8) if mask is not None else s
         self.shape = (
             self.length, heads, self.blocks,
             s.stride(0), s.stride(1), t.stride(0), t.stride(1),
             size, their_size, self.scale * LOG2_E, their_size**-0.5 * LOG2_E,
         )  # fmt: skip
         self.constants: dict[str, Any] = {
-            "CAUSAL": causal, "MASK": mask is not None, "SEGMENTS": segments is not None,
+            "CAUSAL": causal, "MASK": mask is not None,
             "PRECISION": precision(s.device), **sizes,
         }  # fmt: skip
 
@@ -90,7 +86,7 @@ class Launch:
         sides = (self.lefts, rights or self.lefts, self.their_lefts, their_rights or self.their_lefts)
         with _on(weights.device):
             triton_kernels.forward[self.grid](
-                *map(tuple, sides), *self.masks, weights, s_lse, t_lse, partial, *self.shape, **self.constants
+                *map(tuple, sides), self.mask, weights, s_lse, t_lse, partial, *self.shape, **self.constants
             )
         return partial.sum(dim=1), s_lse, t_lse
 
@@ -115,7 +111,7 @@ class Launch:
             with _on(weights.device):
                 triton_kernels.backward[self.grid](
                     *map(tuple, (ours[own], ours[other], theirs[own], theirs[other])),
-                    *self.masks, weights, grad_losses, s_lse, t_lse, gradients[side],
+                    self.mask, weights, grad_losses, s_lse, t_lse, gradients[side],
                     *self.shape, self.scale, **roles, **self.constants,
                 )  # fmt: skip
         return gradients

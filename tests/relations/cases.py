@@ -25,7 +25,6 @@ class Case:
     pair: str = "qq"
     masked: str = "none"
     causal: bool = False
-    segments: bool = False
     scale: float = 1.0
     seed: int = 0
     dtype: torch.dtype = torch.float64
@@ -47,14 +46,10 @@ class Case:
         for x in ours.values():
             x.requires_grad_()
         mask = self._mask(generator)
-        segments = (
-            torch.randint(0, 3, (self.batch, self.length), generator=generator) if self.segments else None
-        )
         left, right = self.pair
         settings = {
             "mask": None if mask is None else mask.to(device),
             "causal": self.causal,
-            "segments": None if segments is None else segments.to(device),
         }
         return (ours[left], ours[right]), (theirs[left], theirs[right]), settings
 
@@ -127,13 +122,9 @@ CASES: dict[str, Case] = (
         "causal": replace(PLAIN, causal=True),
         "causal qk": replace(PLAIN, causal=True, pair="qk"),
         "causal, padded left": replace(PLAIN, causal=True, masked="left", pair="qk"),
-        "segments": replace(PLAIN, segments=True),
-        "segments qk": replace(PLAIN, segments=True, pair="qk"),
         "everything": replace(
-            PLAIN, batch=3, length=12, pair="qv", masked="holes", causal=True, segments=True, their_size=12
+            PLAIN, batch=3, length=12, pair="qv", masked="holes", causal=True, their_size=12
         ),
-        "everything, symmetric": replace(
-            PLAIN, batch=3, length=12, masked="both", causal=True, segments=True
-        ),
+        "everything, symmetric": replace(PLAIN, batch=3, length=12, masked="both", causal=True),
     }
 )

@@ -14,7 +14,6 @@ def loop_loss(
     heads: int,
     mask: Tensor | None = None,
     causal: bool = False,
-    segments: Tensor | None = None,
 ) -> Tensor:
     """KL(teacher || student) of each query, averaged over heads and real queries, then over sequences."""
     batch, length = student[0].shape[:2]
@@ -25,11 +24,7 @@ def loop_loss(
             continue
         of_queries = []
         for i in real:
-            keys = [
-                j
-                for j in real
-                if (not causal or j <= i) and (segments is None or bool(segments[b, i] == segments[b, j]))
-            ]
+            keys = [j for j in real if not causal or j <= i]
             for h in range(heads):
                 log_p = _log_relation(teacher, heads, b, h, i, keys)
                 log_q = _log_relation(student, heads, b, h, i, keys)

@@ -13,8 +13,6 @@ from minilm_lab.relations import attention_kl, relation_kl
 from .cases import CASES, Case
 from .loops import loop_loss_and_gradients
 
-PLAIN = [name for name, case in CASES.items() if not case.segments]
-
 
 def scores_of(pair: tuple[Tensor, Tensor], heads: int, causal: bool) -> Tensor:
     """QKᵀ/√d of every head."""
@@ -26,9 +24,9 @@ def scores_of(pair: tuple[Tensor, Tensor], heads: int, causal: bool) -> Tensor:
     return scores
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", CASES)
 def test_equals_the_relation_of_queries_and_keys(name: str) -> None:
-    """Value and gradient, through the scores, of every case of relation_kl without segments."""
+    """Value and gradient, through the scores, of every case of relation_kl."""
     case = CASES[name]
     student, teacher, settings = case.draw()
     causal, mask = settings["causal"], settings["mask"]

@@ -40,19 +40,11 @@ def test_a_block_is_planned_from_the_cache() -> None:
     assert 1 << 17 <= plan.block_bytes(CPU) <= 1 << 30
 
 
-def test_stretches_are_the_real_tokens_of_each_segment_in_order() -> None:
-    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]).bool()
-    segments = torch.tensor([[5, 5, 6, 5], [6, 6, 6, 9], [1, 1, 1, 1]])
-    found = sorted(row.tolist() for index in pieces(mask, segments) for row in index)
-    assert found == [[1, 3], [2], [4, 5, 6], [7]]
-    assert sorted(row.tolist() for index in pieces(mask, None) for row in index) == [[1, 2, 3], [4, 5, 6, 7]]
-    assert pieces(torch.zeros(2, 3, dtype=torch.bool), None) == []
-
-
-def test_stretches_of_one_length_are_batched() -> None:
-    segments = torch.arange(6).repeat_interleave(4).view(2, 12)
-    (index,) = pieces(None, segments)
-    assert index.shape == (6, 4)
+def test_the_real_tokens_of_each_sequence_batched_by_their_number() -> None:
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1]]).bool()
+    three, four = pieces(mask)
+    assert three.tolist() == [[1, 2, 3], [12, 14, 15]] and four.tolist() == [[4, 5, 6, 7]]
+    assert pieces(torch.zeros(2, 3, dtype=torch.bool)) == []
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ COMPILE = textwrap.dedent(
         sizes = triton_launch.block_sizes(size, size, 4 if dtype == "fp32" else 2, masked)
         options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
         constants = {
-            "CAUSAL": masked, "MASK": masked, "SEGMENTS": masked, "PRECISION": "tf32x3",
+            "CAUSAL": masked, "MASK": masked, "PRECISION": "tf32x3",
             "OWN_ASKS": True, "OTHER_ASKS": True, **sizes,
         }
         constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
@@ -72,8 +72,8 @@ COMPILE = textwrap.dedent(
                 signature[name] = "constexpr"
             elif name in SIDES:
                 signature[name] = ("*" + dtype,) * 3
-            elif name in ("mask", "segments"):
-                signature[name] = ("*u8" if name == "mask" else "*i64") if masked else "*" + dtype
+            elif name == "mask":
+                signature[name] = "*u8" if masked else "*" + dtype
             elif name == "gradient":
                 signature[name] = "*" + dtype
             else:

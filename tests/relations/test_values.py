@@ -57,7 +57,7 @@ def test_large_logits(backend: str, pair: str, scale: float) -> None:
 @given(
     batch=st.integers(1, 3), length=st.integers(1, 10), heads=st.integers(1, 4), size=st.integers(1, 9),
     their_size=st.integers(1, 9), pair=st.sampled_from(PAIRS), masked=st.sampled_from(["none", "left", "right", "holes"]),
-    causal=st.booleans(), segments=st.booleans(), seed=st.integers(0, 1000), backend=st.sampled_from(BACKENDS),
+    causal=st.booleans(), seed=st.integers(0, 1000), backend=st.sampled_from(BACKENDS),
     scale=st.sampled_from([0.01, 1.0, 30.0]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None, derandomize=True)
