@@ -10,6 +10,8 @@ from pathlib import Path
 from minilm_lab.runs.ranks import is_follower
 
 log = logging.getLogger(__name__)
+SWEEP = "WANDB_SWEEP_ID"
+"""Set by `wandb agent` for the processes it starts."""
 _told = False
 
 

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from minilm_lab.errors import LabError
+from minilm_lab.runs import wandb_access
 from minilm_lab.runs.facets import flatten
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
-
-
-SWEEP = "WANDB_SWEEP_ID"
-"""Set by `wandb agent` for the processes it starts."""
 
 
 @dataclass
@@ -123,7 +120,7 @@ def finish(
 def answer_sweep(name: str, value: float) -> None:
     """Write the number of a run that was answered from its record, and so has opened no W&B run, into the run that a
     W&B sweep has opened for this process; nothing outside a sweep."""
-    if os.environ.get(SWEEP):
+    if os.environ.get(wandb_access.SWEEP):
         import wandb
 
         run = wandb.init()

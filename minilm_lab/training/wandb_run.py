@@ -18,7 +18,6 @@ from minilm_lab.runs import wandb_access
 from minilm_lab.runs.environment import describe
 from minilm_lab.runs.facets import facets, flatten
 from minilm_lab.runs.identity import slug
-from minilm_lab.training.loggers import SWEEP
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ def is_aside(command: str) -> bool:
 
     An agent's process has one W&B run, the sweep's own: what is made on the way is kept in its journal alone.
     """
-    return bool(os.environ.get(SWEEP)) and command != sys.argv[0].rpartition(" ")[2]
+    return bool(os.environ.get(wandb_access.SWEEP)) and command != sys.argv[0].rpartition(" ")[2]
 
 
 def start(wandb: Any, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
