@@ -6,14 +6,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Optional
-
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, Optional
 
 from minilm_lab import config as configs
 from minilm_lab.errors import LabError
 from minilm_lab.models.student import Initialisation, Student
 from minilm_lab.models.teacher import Teacher
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 RULES = ("none", "auto", "chain")
 

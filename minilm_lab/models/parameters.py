@@ -12,7 +12,10 @@ from minilm_lab.models.families import family_of
 def count_parameters(body: nn.Module) -> dict[str, int]:
     """Return {"embeddings", "transformer", "total"} of a bare body; a pooler counts to none of the first two."""
     model: Any = body
-    inside = tuple(f"{path}." for path in family_of(model.config).embeddings)
+    family = family_of(model.config)
+    words = model.get_input_embeddings()
+    paths = family.embeddings if family.tapped else [n for n, m in body.named_modules() if m is words]
+    inside = tuple(f"{path}." for path in paths)
     counts = {"embeddings": 0, "transformer": 0, "total": 0}
     for name, parameter in body.named_parameters():
         if not name.startswith("pooler"):

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Optional
-
-import torch
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from typing import TYPE_CHECKING, Any, Optional
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.causal import saved_with_head
 from minilm_lab.models.families import FAMILIES, dropout_of, family_of, ffn_of
 from minilm_lab.models.layer_map import uniform
 from minilm_lab.models.student_config import attention_shape, check_family, ffn_size, student_config
-from minilm_lab.models.student_weights import (
-    copy_embeddings,
-    copy_layers,
-    copy_out_of_reach,
-    keep_out_of_reach,
-    set_dropout,
-)
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 KEYS = ("tied", "own", "teacher_frozen")
 LAYER_MAPS = ("random", "first", "last", "uniform")
@@ -243,6 +236,11 @@ def build_student(
     teacher, seed) gives the same weights whatever the objective, so that a control without distillation starts
     where the distilled student did.
     """
+    import torch
+    from transformers import AutoModel
+
+    from minilm_lab.models import student_weights as weights
+
     whole = teacher.config if whole is None else whole
     config = student.config(whole)
     depth = int(config.num_hidden_layers)
@@ -252,15 +250,15 @@ def build_student(
         # On the CPU, where weights are drawn; torch.manual_seed would reseed the GPUs too.
         torch.default_generator.manual_seed(seed)
         body = AutoModel.from_config(config, dtype=torch.float32)
-    fresh = {} if student.init.untrained != "random" else keep_out_of_reach(body)
+    fresh = {} if student.init.untrained != "random" else weights.keep_out_of_reach(body)
     if copied is not None:
-        copy_layers(body, teacher, copied)
+        weights.copy_layers(body, teacher, copied)
     if student.init.embeddings != "random":
-        copy_embeddings(body, teacher)
+        weights.copy_embeddings(body, teacher)
     if fresh:
         family_of(config).blocks(body)[-1].load_state_dict(fresh, strict=False)
     elif student.init.untrained == "teacher":
         last = distilled if copied is None else copied[-1]
-        copy_out_of_reach(body, family_of(config).blocks(teacher)[last - 1])
-    set_dropout(body, student.shape(whole)["dropout"])
+        weights.copy_out_of_reach(body, family_of(config).blocks(teacher)[last - 1])
+    weights.set_dropout(body, student.shape(whole)["dropout"])
     return body.train()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
-
-from transformers import AutoConfig, PretrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.models.families import (
     FAMILIES,
+    check_tapped,
     dropout_of,
     family_of,
     ffn_of,
@@ -21,22 +20,28 @@ from minilm_lab.models.families import (
 )
 from minilm_lab.models.layer_map import uniform
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 
 def check_family(kind: str, teacher: PretrainedConfig) -> None:
     """LabError if a model of this kind cannot learn with the teacher's tokenizer."""
-    if kind not in FAMILIES:
+    if kind == teacher.model_type:
+        check_tapped(teacher, "student")
+    elif kind not in FAMILIES:
         raise LabError(
             f"student.family={kind} is not supported.{nearest(kind, FAMILIES)} Supported: {', '.join(FAMILIES)}"
         )
-    if kind == "mpnet" and teacher.pad_token_id != 1:
+    family = FAMILIES[kind]
+    if family.padding not in (None, teacher.pad_token_id):
         raise LabError(
-            "student.family=mpnet counts positions from padding tokens of id 1, the teacher's tokenizer pads with id "
-            f"{teacher.pad_token_id}; use another family, such as student.family=bert"
+            f"student.family={kind} counts positions from padding tokens of id {family.padding}, the teacher's "
+            f"tokenizer pads with id {teacher.pad_token_id}; use another family, such as student.family=bert"
         )
-    if kind == "qwen2" and teacher.model_type != kind:
+    if family.own_tokenizer and teacher.model_type != kind:
         raise LabError(
-            "student.family=qwen2: beside such a model the library reads every tokenizer as Qwen2's own, not as the "
-            "teacher's; use student.family=qwen3, which differs by little"
+            f"student.family={kind}: beside such a model the library reads every tokenizer as the family's own, not "
+            "as the teacher's; use another family, such as student.family=qwen3"
         )
 
 
@@ -45,6 +50,8 @@ def ffn_size(kind: str, hidden: int, teacher: PretrainedConfig) -> int:
     its hidden size."""
     if not FAMILIES[kind].gated:
         return 4 * hidden
+    from transformers import AutoConfig
+
     usual = teacher if family_of(teacher).gated else AutoConfig.for_model(kind)
     return round(ffn_of(usual) * hidden / usual.hidden_size)
 
@@ -102,8 +109,8 @@ def student_config(
         "num_hidden_groups": min(getattr(config, "num_hidden_groups", 1), layers),  # ALBERT
         "layer_types": _layer_types(config, layers, copied),
     }
-    if kind in ("electra", "albert"):
-        derived["embedding_size"] = min(config.embedding_size, hidden)
+    if name := FAMILIES[kind].embedding_size:
+        derived[name] = min(getattr(config, name), hidden)
     settings |= {name: value for name, value in derived.items() if getattr(config, name, None) is not None}
     for name, value in settings.items():
         setattr(config, name, value)
@@ -113,6 +120,8 @@ def student_config(
 
 def _of_family(kind: str, teacher: PretrainedConfig) -> PretrainedConfig:
     """The library's usual configuration of a family, for the teacher's tokenizer and length."""
+    from transformers import AutoConfig
+
     tokens = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
     settings = {name: getattr(teacher, name, None) for name in tokens}
     usual = AutoConfig.for_model(kind)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.causal import head_of
-from minilm_lab.models.families import family_of, head_size, key_heads, projection_widths
+from minilm_lab.models.families import check_tapped, head_size, key_heads, projection_widths
 from minilm_lab.models.families.layout import join_heads, split_heads
 from minilm_lab.models.modules import get, with_module
 from minilm_lab.models.taps import Needs, Projections, Seen
@@ -38,7 +38,7 @@ class Tapped(nn.Module):
         super().__init__()
         self._whole_model = (model,)  # a tuple hides a module from nn.Module's registry
         body: Any = model.base_model
-        self.family, self.needs = family_of(body.config), needs
+        self.family, self.needs = check_tapped(body.config, "objective"), needs
         blocks = self.family.blocks(body)
         _check(needs, len(blocks))
         if needs.logits and model is body:

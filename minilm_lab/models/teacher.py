@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
-
-import torch
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, Optional
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
-from minilm_lab.models.causal import load_causal
 from minilm_lab.models.families import family_of, key_heads
 from minilm_lab.models.folders import folder_checksum, model_folder
-from minilm_lab.models.mlm import load_masked_lm
 from minilm_lab.registry import embedded_model
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 #: What every family's configuration has, under these names or an alias of them.
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
@@ -68,7 +66,7 @@ class Teacher:
         return self.hub
 
     def config(self, cache: Path) -> PretrainedConfig:
-        """Read the teacher's configuration; LabError if its family is unknown or the layer impossible."""
+        """Read the teacher's configuration; LabError if a size or the layer is impossible."""
         config = sources.load_config(self.locate(cache), self.revision, "teacher", **self._trust)
         family = family_of(config)
         for name in SIZES:
@@ -127,6 +125,8 @@ class Teacher:
 
         `layers`: load only that many of its layers; the upper ones never reach memory.
         """
+        import torch
+
         where, family = self.locate(cache), family_of(self.config(cache))
         settings, cut = self._cut(cache, layers)
         # A checkpoint without a pooler gets a random one: make it the same one every time.
@@ -140,6 +140,10 @@ class Teacher:
 
     def causal_lm(self, cache: Path, layers: int | None = None) -> PreTrainedModel:
         """The same with its trained head; LabError if the checkpoint has none."""
+        import torch
+
+        from minilm_lab.models.causal import load_causal
+
         where, family = self.locate(cache), family_of(self.config(cache))
         settings, cut = self._cut(cache, layers)
         model, _ = load_causal(where, self.revision, "teacher", **settings)
@@ -153,7 +157,12 @@ class Teacher:
         family = family_of(config)
         settings: dict[str, Any] = {**self._trust}
         # Layers that share their weights cost no memory, and ALBERT's depth decides which group is which layer.
-        cut = layers is not None and layers < config.num_hidden_layers and not family.shared_layers
+        cut = (
+            layers is not None
+            and layers < config.num_hidden_layers
+            and family.tapped
+            and not family.shared_layers
+        )
         if cut:
             settings["num_hidden_layers"] = layers
             if getattr(config, "layer_types", None):
@@ -167,6 +176,8 @@ class Teacher:
 
         LabError if the checkpoint has no such head.
         """
+        from minilm_lab.models.mlm import load_masked_lm
+
         where, config = self.locate(cache), self.config(cache)
         settings: dict[str, Any] = {**self._trust}
         if family_of(config).eager_only:

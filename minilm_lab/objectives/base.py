@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from minilm_lab.errors import LabError
+from minilm_lab.models.families import check_tapped
 from minilm_lab.models.taps import Needs, Seen
 
 if TYPE_CHECKING:
@@ -83,7 +84,11 @@ class Objective(ABC):
         """
         if grouped == "group" and not self.reads_groups:
             raise LabError("teacher.grouped=group is for relations of Q, K and V; use teacher.grouped=repeat")
-        return self._bind(student, teacher, distilled, grouped)
+        loss = self._bind(student, teacher, distilled, grouped)
+        for model, needs in zip((student, teacher), loss.reads, strict=True):
+            if needs:
+                check_tapped(model, "objective")
+        return loss
 
     @abstractmethod
     def _bind(

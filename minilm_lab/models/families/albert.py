@@ -37,10 +37,11 @@ class Albert(Family):
 
 
 ALBERT = Albert(
-    "encoder.albert_layer_groups",
-    "albert_layers.0.attention",
-    ("query", "key", "value"),
-    "albert_layers.0.attention.dense",
+    layers="encoder.albert_layer_groups",
+    attention="albert_layers.0.attention",
+    maps=("query", "key", "value"),
+    output="albert_layers.0.attention.dense",
     embeddings=("embeddings", "encoder.embedding_hidden_mapping_in"),
+    embedding_size="embedding_size",
     shared_layers=True,
 )

@@ -42,10 +42,10 @@ class Deberta(Family):
 
 
 DEBERTA = Deberta(
-    "encoder.layer",
-    "attention.self",
-    ("query_proj", "key_proj", "value_proj"),
-    "attention.output.dense",
+    layers="encoder.layer",
+    attention="attention.self",
+    maps=("query_proj", "key_proj", "value_proj"),
+    output="attention.output.dense",
     beside=("encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     layer_returns_tuple=True,
     plain_scores=False,

@@ -19,10 +19,10 @@ class Gpt2(Family):
 
 
 GPT2 = Gpt2(
-    "h",
-    "attn",
-    ("c_attn",),
-    "attn.c_proj",
+    layers="h",
+    attention="attn",
+    maps=("c_attn",),
+    output="attn.c_proj",
     embeddings=("wte", "wpe"),
     norm="ln_1",
     final_norm="ln_f",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 
 from minilm_lab.models.modules import get, with_module
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,20 @@ class Family:
     """Name of the dropout of hidden states in the configuration."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Settings, other than the library's defaults, of the model that people mean by the family's name."""
+    embedding_size: str | None = None
+    """Name of the width of word embeddings in the configuration, where it may be another than the hidden size."""
+    positions_after_padding: bool = False
+    """Whether positions are counted on from the id of the padding token, so that the rows before are never used."""
+    padding: int | None = None
+    """The id that padding must have; None where any will do."""
+    own_tokenizer: bool = False
+    """Whether the library reads every tokenizer beside such a model as the family's own (Qwen2)."""
+    masked_lm_head: tuple[str, ...] = ()
+    """Names, in the masked-LM model, of the modules that make logits of hidden states, in their order; for families
+    whose attention takes a mask of (query, key) pairs, explicit positions, and keys and values of earlier calls, so
+    that they can be trained to generate."""
+    tapped: bool = True
+    """Whether the lab can read inside; where not, a model is used whole: fine-tuned, evaluated, exported."""
 
     def blocks(self, body: nn.Module) -> list[nn.Module]:
         """The layers of `body`, first to last; a module that serves several layers is named for each."""

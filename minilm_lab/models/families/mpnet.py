@@ -23,12 +23,14 @@ class Mpnet(Family):
 
 
 MPNET = Mpnet(
-    "encoder.layer",
-    "attention.attn",
-    ("q", "k", "v"),
-    "attention.attn.o",
+    layers="encoder.layer",
+    attention="attention.attn",
+    maps=("q", "k", "v"),
+    output="attention.attn.o",
     beside=("encoder.relative_attention_bias",),
     layer_returns_tuple=True,
     plain_scores=False,
     eager_only=True,
+    positions_after_padding=True,
+    padding=1,
 )

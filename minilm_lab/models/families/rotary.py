@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from minilm_lab.models.families.layout import Family, hide
 
@@ -23,9 +24,8 @@ class Rotary(Family):
         module: Any = attention
         if hasattr(module, "q_norm"):
             query, key = module.q_norm(query), module.k_norm(key)
-        cosine, sine = given
-        turned: tuple[Tensor, Tensor] = apply_rotary_pos_emb(query, key, cosine, sine)
-        return turned
+        cosine, sine = (x.unsqueeze(1) for x in given)
+        return query * cosine + _half_turned(query) * sine, key * cosine + _half_turned(key) * sine
 
     def scores(self, attention: nn.Module, query: Tensor, key: Tensor, given: Any) -> Tensor:
         """QKᵀ/√d within the window, and not ahead where the family is causal."""
@@ -35,11 +35,17 @@ class Rotary(Family):
         return hide(scores, causal=self.causal, window=window)
 
 
+def _half_turned(tensor: Tensor) -> Tensor:
+    """(…, head size): the second half, negated, before the first."""
+    first, second = tensor.chunk(2, dim=-1)
+    return torch.cat([-second, first], dim=-1)
+
+
 MODERNBERT = Rotary(
-    "layers",
-    "attn",
-    ("Wqkv",),
-    "attn.Wo",
+    layers="layers",
+    attention="attn",
+    maps=("Wqkv",),
+    output="attn.Wo",
     norm="attn_norm",
     final_norm="final_norm",
     rotary=True,
@@ -48,10 +54,10 @@ MODERNBERT = Rotary(
     dropout="mlp_dropout",
 )
 LLAMA = Rotary(
-    "layers",
-    "self_attn",
-    ("q_proj", "k_proj", "v_proj"),
-    "self_attn.o_proj",
+    layers="layers",
+    attention="self_attn",
+    maps=("q_proj", "k_proj", "v_proj"),
+    output="self_attn.o_proj",
     embeddings=("embed_tokens",),
     norm="input_layernorm",
     final_norm="norm",
@@ -61,3 +67,5 @@ LLAMA = Rotary(
     gated=True,
     dropout="attention_dropout",
 )
+
+QWEN2 = replace(LLAMA, own_tokenizer=True)

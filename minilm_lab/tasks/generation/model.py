@@ -16,22 +16,16 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
-from minilm_lab.models.families import unused_positions
+from minilm_lab.models.families import FAMILIES, family_of, unused_positions
 from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.features import check_padding
 from minilm_lab.tasks.module import check_trained
 
 log = logging.getLogger(__name__)
 
-HEADS: dict[str, tuple[str, ...]] = {
-    "bert": ("cls",),
-    "roberta": ("lm_head",),
-    "xlm-roberta": ("lm_head",),
-    "electra": ("generator_predictions", "generator_lm_head"),
-}
-"""model_type -> the modules of its masked-LM model that make logits of hidden states, in their order. These families
-take a mask of (query, key) pairs, explicit positions, and keys and values of earlier calls; what else they would
-need is tested before each training (see check.py)."""
+#: Families whose models can be trained to generate; what else they would need is tested before each training (see
+#: check.py).
+GENERATORS = tuple(kind for kind, family in FAMILIES.items() if family.masked_lm_head)
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Symbols:
                 raise LabError(
                     f"The tokenizer of {tokenizer.name_or_path} has no {name}_token, which a generation task needs: "
                     f"an encoder predicts the next word at a mask token and stops at a separator. Take a model of "
-                    f"one of these families: {', '.join(HEADS)}."
+                    f"one of these families: {', '.join(GENERATORS)}."
                 )
         pad, mask, end = tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.sep_token_id
         never = {pad, mask, tokenizer.cls_token_id} - {end, None}
@@ -64,11 +58,11 @@ class Symbols:
 def check_family(config: PretrainedConfig, what: str) -> None:
     """LabError for a model that is no encoder that can generate."""
     kind = str(config.model_type)
-    if kind not in HEADS:
+    if kind not in GENERATORS:
         raise LabError(
             f"{what}: a '{kind}' model cannot be fine-tuned on a generation task: it needs an encoder whose attention "
             f"takes a mask of its own for each query and whose keys can be kept from step to step. These can: "
-            f"{', '.join(HEADS)}."
+            f"{', '.join(GENERATORS)}."
         )
     if config.is_decoder:
         raise LabError(f"{what}: its config.json says is_decoder=true; a generation task needs an encoder.")
@@ -88,7 +82,7 @@ def load(backbone: Backbone) -> PreTrainedModel:
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """(…, hidden size) -> (…, vocabulary), in float32 whatever autocast makes of it (float64 stays)."""
-    for name in HEADS[str(model.config.model_type)]:
+    for name in family_of(model.config).masked_lm_head:
         hidden = getattr(model, name)(hidden)
     return hidden if hidden.dtype == torch.float64 else hidden.float()
 
