@@ -18,6 +18,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.exporting.facts import facts_of
 from minilm_lab.exporting.heads import state_of_head
 from minilm_lab.models import sources
+from minilm_lab.models.families import UNLIMITED
 from minilm_lab.models.resolve import Model, resolve
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.training.settings import Paths
@@ -67,9 +68,6 @@ def _origin(cfg: DictConfig, paths: Paths) -> tuple[Model, str]:
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and text of each line."""
     counted = facts["parameters"]
-    layers = facts["projections"]["layers"]
-    first, last = layers[0], layers[-1]
-    span = first if first == last else f"{first} … {last.rpartition('.')[2]}"
     lines = [
         ("model", f"{facts['name']} ({facts['where']})"),
         ("family", facts["family"]),
@@ -78,13 +76,27 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("attention heads", f"{facts['attention_heads']} of {facts['head_size']}"),
         ("feed-forward size", f"{facts['ffn_size']:,}"),
         ("vocabulary", f"{facts['vocabulary']:,}"),
-        ("longest input", f"{facts['longest_input']:,} tokens"),
+        ("longest input", _longest(facts["longest_input"])),
         (
             "embeddings",
             f"{_millions(counted['embeddings'])}, of words {_millions(counted['word_embeddings'])}",
         ),
         ("Transformer", _millions(counted["transformer"])),
         ("all parameters", _millions(counted["total"])),
+        *_inside(facts),
+        ("masked-LM head", _HEADS[facts["masked_lm_head"]]),
+    ]
+    return lines
+
+
+def _inside(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Lines on what objectives read inside of the model."""
+    if "projections" not in facts:
+        return [("Q, K, V", "not read: this family is fine-tuned, evaluated and exported, not distilled")]
+    layers = facts["projections"]["layers"]
+    first, last = layers[0], layers[-1]
+    span = first if first == last else f"{first} … {last.rpartition('.')[2]}"
+    lines = [
         ("Q, K, V", f"{span}: {', '.join(facts['projections']['maps'])}"),
         (
             "attention",
@@ -99,8 +111,11 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if "relation_heads_with_student" in facts:
         shared = _numbers(facts["relation_heads_with_student"])
         lines.append((f"… with width {facts['student_width']}", shared))
-    lines.append(("masked-LM head", _HEADS[facts["masked_lm_head"]]))
     return lines
+
+
+def _longest(tokens: int) -> str:
+    return "no limit of its own" if tokens >= UNLIMITED else f"{tokens:,} tokens"
 
 
 def _millions(number: int) -> str:

@@ -23,13 +23,12 @@ def facts_of(config: PretrainedConfig, width: int | None = None) -> dict[str, An
     """Return what can be said of the model that `config` describes, as data for JSON.
 
     width: width of a student's queries, keys and values, which relation heads must divide too.
-    Parameters are counted on a model without memory (torch's meta device). LabError for a family that the lab
-    does not know.
+    Parameters are counted on a model without memory (torch's meta device). Of a family that the lab cannot read
+    inside nothing is said of projections and attention.
     """
     family = family_of(config)
     with torch.device("meta"):
         body = AutoModel.from_config(config)
-    widths = projection_widths(config)
     facts: dict[str, Any] = {
         "family": str(config.model_type),
         "layers": int(config.num_hidden_layers),
@@ -44,6 +43,11 @@ def facts_of(config: PretrainedConfig, width: int | None = None) -> dict[str, An
             "word_embeddings": body.get_input_embeddings().weight.numel(),
             **count_parameters(body),
         },
+    }
+    if not family.tapped:
+        return facts
+    widths = projection_widths(config)
+    facts |= {
         "projections": _projections(body, family),
         "plain_attention": family.plain_scores,
         "attention_adds": _additions(config, family),
