@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
+from minilm_lab.errors import LabError
 from minilm_lab.models.families import (
     Family,
     family_of,
@@ -24,9 +25,13 @@ def facts_of(config: PretrainedConfig, width: int | None = None) -> dict[str, An
 
     width: width of a student's queries, keys and values, which relation heads must divide too.
     Parameters are counted on a model without memory (torch's meta device). Of a family that the lab cannot read
-    inside nothing is said of projections and attention.
+    inside nothing is said of projections and attention. LabError for encoders with a decoder behind them.
     """
     family = family_of(config)
+    if config.is_encoder_decoder:
+        raise LabError(
+            f"models of type '{config.model_type}' are not supported: they are an encoder and a decoder; give one alone"
+        )
     with torch.device("meta"):
         body = AutoModel.from_config(config)
     facts: dict[str, Any] = {

@@ -99,7 +99,7 @@ def test_no_weights_are_made() -> None:
     assert time.monotonic() - began < 20
 
 
-def test_an_unknown_family() -> None:
+def test_an_encoder_with_a_decoder() -> None:
     with pytest.raises(LabError, match="'t5' are not supported"):
         facts_of(T5Config())
 

@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.families import (
+    check_tapped,
     dropout_of,
-    family_of,
     ffn_of,
     head_size,
     key_heads,
@@ -36,8 +36,10 @@ def test_positions_are_the_longest_sequence_that_runs(family: str) -> None:
 
 
 def test_unknown_family_names_the_nearest_and_all() -> None:
-    with pytest.raises(LabError, match=r"'roberta-prelayernorm'.*Did you mean 'roberta'.*bert, roberta"):
-        family_of(AutoConfig.for_model("roberta-prelayernorm"))
+    with pytest.raises(
+        LabError, match=r"teacher: .*'roberta-prelayernorm'.*Did you mean 'roberta'.*bert, roberta"
+    ):
+        check_tapped(AutoConfig.for_model("roberta-prelayernorm"), "teacher")
 
 
 def test_count_parameters_by_hand() -> None:

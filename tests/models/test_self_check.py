@@ -58,7 +58,8 @@ def test_catches_a_view_with_swapped_maps(kind: str, monkeypatch) -> None:
     # With as many key heads as query heads: else the widths would give it away.
     body = body_of(kind, **({"num_key_value_heads": 4} if kind == "llama" else {}))
     with monkeypatch.context() as patched:
-        patched.setattr(tapped, "family_of", lambda _config: _wrong(kind, maps=(key, query, value)))
+        wrong = _wrong(kind, maps=(key, query, value))
+        patched.setattr(tapped, "check_tapped", lambda _config, _what: wrong)
         view = Tapped(body, STOPPED)
     with pytest.raises(LabError, match=f"self-check: .*'{kind}' model at layer 2"):
         self_check(view, WORDS)
