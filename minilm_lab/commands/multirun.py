@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
@@ -64,12 +65,15 @@ def notes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _parsed(words: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
+    arguments = get_args_parser().parse_args(list(words))
+    return OverridesParser.create().parse_overrides(arguments.overrides)
 
 
 def shared(words: Sequence[str]) -> list[str]:
-    """The overrides that all jobs have."""
-    return [str(word.input_line) for word in _parsed(words) if not word.is_sweep_override()]
+    """The overrides that all jobs have, with the folder of configs that `--config-dir` names."""
+    folder = get_args_parser().parse_args(list(words)).config_dir
+    more = [] if folder is None else [f"hydra.searchpath=['file://{Path(folder).absolute()}']"]
+    return [str(word.input_line) for word in _parsed(words) if not word.is_sweep_override()] + more
 
 
 def noted(command: str, run: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -285,8 +285,15 @@ def _array(name: str, cells: list[Any], kind: Any, file: Path) -> pyarrow.Array:
         return pyarrow.array(cells, kind)
     except UnicodeEncodeError:
         # JSON can write "\ud800", half of a character, which no table and no tokenizer takes.
-        log.warning("%s: texts in '%s' hold halves of characters, which became question marks.", file, name)
-        return pyarrow.array([_whole(cell) for cell in cells], kind)
+        whole = [_whole(cell) for cell in cells]
+        damaged = sum(cell != there for cell, there in zip(whole, cells, strict=True))
+        log.warning(
+            "%s: %d texts in '%s' hold halves of characters, which became question marks.",
+            file,
+            damaged,
+            name,
+        )
+        return pyarrow.array(whole, kind)
     except (pyarrow.ArrowException, OverflowError) as error:
         raise _mixed(file, error, name) from error
 

@@ -107,6 +107,11 @@ def load_model(
     _refuse(
         [sizes[name] for name in sorted(inside)], f"{what}: the weights of {where} have other sizes in", kind
     )
+    if head := sorted(sizes.keys() - inside):
+        shown = ", ".join(sizes[name] for name in head)
+        log.warning(
+            "%s: the head of %s has other sizes (%s); a new one is drawn at random", what, where, shown
+        )
     new = {*found["missing_keys"], *sizes} if not whole else set()
     return model, sorted(name for name in new if not name.startswith(f"{model.base_model_prefix}."))
 

@@ -31,7 +31,7 @@ def opened(ready: Run) -> None:
     """As much of a distillation as reads the teacher's folder: tokenizer, models with their self-check, blocks."""
     job, cache = ready.job, ready.job.how.cache
     tokenizer = job.teacher.tokenizer(cache)
-    load_pair(job.teacher, job.student, job.objective, tokenizer, None, job.seed, cache)
+    load_pair(job.teacher, job.student, job.loss.reads, tokenizer, None, job.seed, cache)
     open_stream(job.corpus, tokenizer, job.scale, job.seed, job.how)
 
 

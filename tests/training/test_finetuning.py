@@ -116,9 +116,12 @@ def test_a_missing_student_is_made_first_and_then_found(words: list[str], tmp_pa
     for result, seed in ((found, 0), (other, 1)):
         assert f"| classification | accuracy | {result['scores']['accuracy']:.1f} | {seed} |" in card
 
-    # The same student as a folder: another source, the same weights and the same scores.
-    by_path, _ = run(words, f"source={student / 'student'}")
-    assert by_path["source"]["kind"] == "path"
+    # Its folder in the run is the run; a copy elsewhere is another source with the same weights and scores.
+    by_run, _ = run(words, f"source={student / 'student'}")
+    assert by_run["identity"] == found["identity"]
+    shutil.copytree(student / "student", tmp_path / "copy")
+    by_path, _ = run(words, f"source={tmp_path / 'copy'}")
+    assert by_path["source"]["kind"] == "path" and by_path["identity"] != found["identity"]
     assert by_path["history"] == found["history"]
     assert by_path["parameters"] == found["parameters"]
 
