@@ -117,7 +117,9 @@ def from_values(schema: type[Any], values: Mapping[Any, Any], key: str) -> Any:
             raise LabError(f"{key}.{name} must be given, for example {key}.{name}=…")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
-        _check_finite(OmegaConf.to_container(merged), key)
+        container = OmegaConf.to_container(merged)
+        _check_finite(container, key)
+        _check_words(values, container, key)
         return OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise _explained(error, values, key) from error
@@ -133,6 +135,21 @@ def _check_finite(value: Any, key: str) -> None:
             _check_finite(inner, f"{key}[{number}]")
     elif isinstance(value, float) and not math.isfinite(value):
         raise LabError(f"{key}={value} must be a finite number")
+
+
+def _check_words(given: Any, read: Any, key: str) -> None:
+    """Refuse a truth value where a word stands: YAML makes one of `no`, `yes`, `on` and `off`."""
+    if isinstance(given, Mapping) and isinstance(read, dict):
+        for name in given:
+            _check_words(given[name], read.get(name), f"{key}.{name}")
+    elif isinstance(given, list) and isinstance(read, list):
+        for number, pair in enumerate(zip(given, read, strict=True)):
+            _check_words(*pair, f"{key}[{number}]")
+    elif isinstance(given, bool) and isinstance(read, str):
+        raise LabError(
+            f"{key}={given}: a word is wanted, and YAML reads yes, no, on, off, true and false as truth values. "
+            f"Put it in quotation marks: 'no'."
+        )
 
 
 def _explained(error: OmegaConfBaseException, values: Mapping[Any, Any], key: str) -> LabError:

@@ -97,6 +97,8 @@ def test_values_become_the_dataclass_with_its_types() -> None:
         ({"inner": {"must": "y", "count": "q"}}, r"outer\.inner\.count='q': .*Integer"),
         ({"many": {"a": {"must": "y", "count": 0.5}}}, r"outer\.many\.a\.count=0\.5: .*Integer"),
         ({"needed": "???"}, r"outer\.needed must be given, for example outer\.needed=…"),
+        ({"needed": False}, r"outer\.needed=False: a word is wanted, and YAML reads yes, no"),
+        ({"many": {"a": {"must": True}}}, r"outer\.many\.a\.must=True: a word is wanted"),
         ({"many": {"a": {}}}, r"outer\.many\.a\.must must be given"),
         ({"inner": {"must": "y", "count": -1}}, r"outer\.inner\.count=-1 must not be negative"),
     ],

@@ -117,6 +117,7 @@ def splits_of_folder(folder: Path) -> dict[str, list[Path]]:
                 f"{folder} has the split '{split}' as files of several kinds ({', '.join(kinds)}): "
                 f"{', '.join(file.name for file in taken[:5])}. Name the file that is meant, or remove the other."
             )
+        _check_versions(folder, split, taken)
         _check_shards(folder, split, taken)
         found[split] = taken
     if over:
@@ -139,6 +140,15 @@ def _split_of(file: Path, folder: Path) -> str | None:
         if words:
             return words[0]
     return None
+
+
+def _check_versions(folder: Path, split: str, files: list[Path]) -> None:
+    names = {file.with_name(re.sub(r"[-_]v\d[\d.]*$", "", plain_name(file))) for file in files}
+    if len(names) < len(files):
+        raise LabError(
+            f"{folder} has the split '{split}' in several versions: {', '.join(file.name for file in files[:5])}. Name "
+            f"the file that is meant, or give each version a folder of its own."
+        )
 
 
 def _check_shards(folder: Path, split: str, files: list[Path]) -> None:

@@ -188,7 +188,7 @@ def _cells(file: Path, reading: Reading) -> Iterator[Row]:
 def _layout(file: Path, reading: Reading) -> Layout | None:
     first = next((line for line in lines(file, reading) if line.strip()), None)
     if first is None:
-        raise LabError(f"{file} is empty: it has no examples.")
+        raise LabError(f"{file} has no examples: it is empty.")
     return layout_of(first.rstrip("\r\n").split("\t")) if kind_of(file) == "tsv" else None
 
 
@@ -265,8 +265,9 @@ def _json_rows(file: Path, reading: Reading) -> Iterator[Row]:
     content = lines(file, reading)
     first = next((line for line in content if line.strip()), None)
     if first is None:
-        raise LabError(f"{file} is empty: it has no examples.")
-    if first.lstrip()[0] == "[" and file.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise LabError(f"{file} has no examples: it is empty.")
+    listed = any(ending.lower() in (".jsonl", ".ndjson") for ending in file.suffixes[-2:])
+    if not listed and _is_whole(first, content):
         yield from _json_list(file, reading)
         return
     for number, line in enumerate(lines(file, reading), start=1):
@@ -275,12 +276,39 @@ def _json_rows(file: Path, reading: Reading) -> Iterator[Row]:
             yield _object(_parsed(line, where, "Expected one object a line (JSON Lines)."), where)
 
 
+def _is_whole(first: str, others: Iterator[str]) -> bool:
+    """Whether a JSON file that begins with this line is one value, and not one object a line."""
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(row, list) or ("data" in row and not any(line.strip() for line in others))
+
+
 def _json_list(file: Path, reading: Reading) -> Iterator[Row]:
-    whole = _parsed(
-        "".join(lines(file, reading)), str(file), "Expected a list of objects, or one object a line."
-    )
+    """The rows of a list, of an object that holds one as "data", or of SQuAD's JSON."""
+    expected = "Expected a list of objects, or one object a line."
+    whole = _parsed("".join(lines(file, reading)), str(file), expected)
+    if isinstance(whole, dict):
+        whole = whole["data"] if isinstance(whole.get("data"), list) else [whole]
     for number, row in enumerate(whole, start=1):
-        yield _object(row, f"{file}, entry {number}")
+        where = f"{file}, entry {number}"
+        if isinstance(row, dict) and "paragraphs" in row:
+            yield from _questions(row, where)
+        else:
+            yield _object(row, where)
+
+
+def _questions(article: Row, where: str) -> Iterator[Row]:
+    """The questions of an article of SQuAD's JSON, in the hub's columns."""
+    try:
+        for paragraph in article["paragraphs"]:
+            for asked in paragraph["qas"]:
+                names = ("id", "question", "answers", "is_impossible")
+                found = {"context": paragraph["context"], **{n: asked[n] for n in names if n in asked}}
+                yield {"question": None, "answers": None, **found, "id": str(asked["id"])}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LabError(f"{where} is not in SQuAD's format ({type(error).__name__}: {error}).") from error
 
 
 def _parsed(text: str, where: str, expected: str) -> Any:
@@ -293,6 +321,8 @@ def _parsed(text: str, where: str, expected: str) -> Any:
 def _object(row: Any, where: str) -> Row:
     if not isinstance(row, dict):
         raise LabError(f'{where} is JSON, but no object. Expected {{"text": …}} on each line.')
+    if "\0" in "".join(row):
+        raise LabError(f"{where}: the name of a column holds a NUL character.")
     return row
 
 

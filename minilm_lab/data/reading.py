@@ -113,7 +113,13 @@ def open_data(
         )
 
     def reader(split: str) -> Callable[[], Dataset]:
-        return lambda: read_table(files[split], reading, cache, features, f"{key}path={path}")
+        def read() -> Dataset:
+            try:
+                return read_table(files[split], reading, cache, features)
+            except LabError as error:
+                raise LabError(f"{key}path={path}: {error}") from error
+
+        return read
 
     return Splits({split: reader(split) for split in files})
 
@@ -121,20 +127,19 @@ def open_data(
 def _files_of_folder(folder: Path, config: str | None, key: str) -> tuple[dict[str, list[Path]], Any]:
     card = card_of(folder)
     configs = card.get("configs")
-    if not configs:
-        if config is not None:
-            raise NoSuchConfigError(
-                f"{key}config={config}: {folder} has no such configuration; it has none, for want of a README.md with "
-                f"`configs`. Leave {key}config out."
-            )
-        return splits_of_folder(folder), None
-    files = splits_of_card(folder, configs, config, key)
     infos = card.get("dataset_info") or []
     infos = [infos] if isinstance(infos, Mapping) else infos
     info: Mapping[str, Any] = next(
         (i for i in infos if i.get("config_name", config) in (config, "default")), {}
     )
-    return files, info.get("features")
+    if configs:
+        return splits_of_card(folder, configs, config, key), info.get("features")
+    if config is not None:
+        raise NoSuchConfigError(
+            f"{key}config={config}: {folder} has no such configuration; it has none, for want of a README.md with "
+            f"`configs`. Leave {key}config out."
+        )
+    return splits_of_folder(folder), info.get("features")
 
 
 def data_files_of(folder: Path, config: str | None, split: str, key: str) -> list[Path]:
@@ -150,11 +155,11 @@ def data_files_of(folder: Path, config: str | None, split: str, key: str) -> lis
 
 
 def read_table(
-    files: list[Path], reading: Reading, cache: Path, features: list[Any] | None = None, where: str = ""
+    files: list[Path], reading: Reading, cache: Path, features: list[Any] | None = None
 ) -> Dataset:
     """Return the rows of these files, one after the other, as a memory-mapped table kept by the files' content.
 
-    features: the columns' types as a README.md declares them, or None; where: the setting that names the files.
+    features: the columns' types as a README.md declares them, or None.
     Raises LabError where a file cannot be read, or two have different columns.
     """
     from datasets import Dataset
@@ -170,7 +175,7 @@ def read_table(
             with locked(folder.with_suffix(".lock"), f"Another process reads {files[0]}; waiting for it."):
                 if (table := _opened(folder)) is None:
                     with whole_folder(folder) as partial:
-                        _write(files, reading, partial / TABLE, where)
+                        _write(files, reading, partial / TABLE)
                     table = Dataset.from_file(str(folder / TABLE))
         except OSError as error:
             raise LabError(f"paths.cache={cache} cannot be written to ({error.strerror or error})") from error
@@ -202,17 +207,17 @@ def _as_declared(table: Dataset, features: list[Any], file: Path) -> Dataset:
         ) from error
 
 
-def _write(files: list[Path], reading: Reading, target: Path, where: str) -> None:
+def _write(files: list[Path], reading: Reading, target: Path) -> None:
     import pyarrow
 
-    schemas = [_schema(file, reading, where) for file in files]
+    schemas = [_schema(file, reading) for file in files]
     for file, schema in zip(files, schemas, strict=True):
         if kind_of(file) != "json" and set(schema.names) != set(schemas[0].names):
             raise LabError(
-                f"{where}: its files have different columns: {files[0].name} has {', '.join(schemas[0].names)}, "
+                f"its files have different columns: {files[0].name} has {', '.join(schemas[0].names)}, "
                 f"{file.name} has {', '.join(schema.names)}."
             )
-    schema = _unified(schemas, files[0], where)
+    schema = _unified(schemas, files[0])
     count = 0
     with pyarrow.OSFile(str(target), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as stream:
         for file in files:
@@ -220,25 +225,25 @@ def _write(files: list[Path], reading: Reading, target: Path, where: str) -> Non
                 count += len(table)
                 stream.write_table(table.select(schema.names).cast(schema))
     if not count:
-        raise LabError(f"{where}: {', '.join(file.name for file in files[:3])} has no examples.")
+        raise LabError(f"{', '.join(file.name for file in files[:3])} has no examples.")
 
 
-def _schema(file: Path, reading: Reading, where: str) -> pyarrow.Schema:
+def _schema(file: Path, reading: Reading) -> pyarrow.Schema:
     import pyarrow
 
     if kind_of(file) == "json":
-        return _unified([table.schema for table in tables(file, reading)], file, where)
+        return _unified([table.schema for table in tables(file, reading)], file)
     if kind_of(file) == "parquet":
         with _parquet(file) as opened:
             return opened.schema_arrow
     return pyarrow.schema([(name, pyarrow.string()) for name in formats.columns_of(file, reading)])
 
 
-def _unified(schemas: list[pyarrow.Schema], file: Path, where: str) -> pyarrow.Schema:
+def _unified(schemas: list[pyarrow.Schema], file: Path) -> pyarrow.Schema:
     import pyarrow
 
     if not schemas:
-        raise LabError(f"{where}: {file.name} has no examples.")
+        raise LabError(f"{file.name} has no examples.")
     try:
         return pyarrow.unify_schemas(schemas, promote_options="permissive")
     except pyarrow.ArrowException as error:

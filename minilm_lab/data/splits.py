@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset
 
 #: Rows that are in memory at a time where a whole table is read.
@@ -59,11 +61,28 @@ class Splits:
         return digest.hexdigest()
 
 
-def table(**columns: Sequence[Any] | None) -> Dataset:
-    """A split of these columns, all of one length; what is None is left out."""
+def table(**columns: Any) -> Dataset:
+    """A split of these columns (sequences or arrow arrays), all of one length; what is None is left out.
+
+    What lies in a file stays there.
+    """
+    import pyarrow
     from datasets import Dataset
 
-    return Dataset.from_dict({name: list(cells) for name, cells in columns.items() if cells is not None})
+    there = {name: cells for name, cells in columns.items() if cells is not None}
+    whole = pyarrow.table(
+        {n: c if isinstance(c, pyarrow.ChunkedArray) else pyarrow.array(c) for n, c in there.items()}
+    )
+    return Dataset(whole, fingerprint=secrets.token_hex(8))  # else `datasets` hashes every row
+
+
+def numbered(name: str, count: int) -> pyarrow.ChunkedArray:
+    """The ids of the rows of a split: "train-0", "train-1", …"""
+    import pyarrow
+    from pyarrow import compute
+
+    rows = pyarrow.array(range(count), pyarrow.int64()).cast(pyarrow.string())
+    return pyarrow.chunked_array([compute.binary_join_element_wise(name, rows, "-")])
 
 
 def content(split: Dataset) -> str:

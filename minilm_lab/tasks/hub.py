@@ -12,11 +12,11 @@ import numpy as np
 from omegaconf import MISSING
 
 from minilm_lab.data import holdout
+from minilm_lab.data.formats import Reading
 from minilm_lab.data.splits import Splits, is_labelled
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import submission
-from minilm_lab.tasks.columns import class_names
 from minilm_lab.tasks.labels import LabelTask
 from minilm_lab.tasks.notes import data_note
 from minilm_lab.tasks.reading import Source
@@ -31,62 +31,75 @@ if TYPE_CHECKING:
 class TrainFrom:
     """Another data set to train on; what is null is as the task says."""
 
-    #: Hub id, folder or file.
     path: str | None = None
-    #: Its configuration.
+    """Hub id, folder or file."""
     config: str | None = None
-    #: Its text columns.
+    """Its configuration."""
     text: list[str] | None = None
-    #: Its column of labels.
+    """Its text columns."""
     label: str | None = None
+    """Its column of labels."""
 
 
 @dataclass
 class HubTask(LabelTask):
     """Classification or regression of a text or a pair of texts."""
 
-    elsewhere: ClassVar[frozenset[str]] = LabelTask.elsewhere | {"dev_path", "train_from", "quotes"}
+    elsewhere: ClassVar[frozenset[str]] = LabelTask.elsewhere | {
+        "dev_path",
+        "train_from",
+        "quotes",
+        "encoding",
+        "unlabelled",
+    }
 
-    #: Hub id ("nyu-mll/glue"), a folder in the hub's layout, a folder with files named after their splits
-    #: (train.csv and validation.csv; also .tsv, .jsonl, .parquet), or one such file to train on.
     path: str = MISSING
-    #: Configuration of the data set ("sst2"), where it has several.
+    """Hub id ("nyu-mll/glue"), a folder in the hub's layout, a folder with files named after their splits
+    (train.csv and validation.csv; also .tsv, .jsonl, .parquet, compressed or not), one such file to train on, or what
+    `datasets` saved."""
     config: str | None = None
-    #: The text column, or the two columns of a pair.
+    """Configuration of the data set ("sst2"), where it has several."""
     text: list[str] = field(default_factory=lambda: ["text"])
-    #: The column of labels.
+    """The text column, or the two columns of a pair."""
     label: str = "label"
-    #: Names of the splits to train on and to score on.
+    """The column of labels."""
     train_split: str = "train"
+    """Names of the splits to train on and to score on."""
     dev_split: str = "validation"
-    #: Where the dev split lies, when not in `path`: a file, a folder or a hub id.
     dev_path: str | None = None
-    #: Where there is no dev split: hold out this share of the training split, chosen by a hash of the text.
+    """Where the dev split lies, when not in `path`: a file, a folder or a hub id."""
     dev_fraction: float | None = None
-    #: Train on another data set.
+    """Where there is no dev split: hold out this share of the training split, chosen by a hash of the text."""
     train_from: TrainFrom = field(default_factory=TrainFrom)
-    #: Train on only this many examples (the first in the order of a hash of their text); null = on all.
+    """Train on another data set."""
     train_examples: int | None = None
-    #: Names of the classes in the order of their numbers. null: as the data says (its features, or the distinct
-    #: labels of the training split, sorted).
+    """Train on only this many examples (the first in the order of a hash of their text); null = on all."""
     labels: list[str] | None = None
-    #: Regression: the smallest and the largest label that can be right.
+    """Names of the classes in the order of their numbers. null: as the data says (its features, or the distinct
+    labels of the training split, sorted)."""
     bounds: list[float] | None = None
-    #: Whether cells of CSV and TSV files may be quoted; false: a quotation mark is text.
+    """Regression: the smallest and the largest label that can be right."""
     quotes: bool = True
-    #: Official numbers of examples, {train: …, dev: …}; a score on other numbers says so.
+    """Whether cells of CSV and TSV files may be quoted; false: a quotation mark is text."""
+    encoding: str | None = None
+    """Of text files, such as "latin-1" or "utf-16"; null = UTF-8."""
+    unlabelled: list[str] = field(default_factory=lambda: ["-"])
+    """Labels that say that nobody labelled an example, as SNLI's "-" does; such examples are dropped and counted. Empty
+    cells are, and −1 is where the data declares its classes, or holds nothing else."""
     official: dict[str, int] = field(default_factory=dict)
-    #: More labelled splits to score, {name: split}; a name goes behind the metric's ("accuracy_mismatched").
+    """Official numbers of examples, {train: …, dev: …}; a score on other numbers says so."""
     extra_splits: dict[str, str] = field(default_factory=dict)
-    #: Whether to predict the test sets too, and to write the files of `submissions` into the run's folder.
+    """More labelled splits to score, {name: split}; a name goes behind the metric's ("accuracy_mismatched")."""
     test: bool = False
-    #: File of a leaderboard -> test split ("test"), with another configuration before it ("ax/test").
+    """Whether to predict the test sets too, and to write the files of `submissions` into the run's folder."""
     submissions: dict[str, str] = field(default_factory=dict)
-    #: How these files name a class: numbers, or names.
+    """File of a leaderboard -> test split ("test"), with another configuration before it ("ax/test")."""
     submission_labels: str = "numbers"
+    """How these files name a class: numbers, or names."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._reading()
         self._check_labels()
         self._check_official()
         self._check_file_names()
@@ -191,14 +204,30 @@ class HubTask(LabelTask):
         return replace(result, files={f"{name}.tsv": lines})
 
     def _source(self) -> Source:
-        return Source(self.path, self.config, self.text, self.label, self.quotes)
+        return Source(
+            self.path, self.config, self.text, self.label, self._reading(), unlabelled=self._marks()
+        )
+
+    def _reading(self) -> Reading:
+        return Reading(self.encoding, self.quotes)
+
+    def _marks(self) -> tuple[str, ...]:
+        """What is no label; a class that is called so is one."""
+        return tuple(mark for mark in self.unlabelled if mark not in (self.labels or []))
 
     def _training_source(self) -> Source:
         other = self.train_from
         if other.path is None:
             return self._source()
         text, label = other.text or self.text, other.label or self.label
-        return Source(other.path, other.config, text, label, self.quotes, key="task.train_from")
+        return replace(
+            self._source(),
+            path=other.path,
+            config=other.config,
+            text=text,
+            label=label,
+            key="task.train_from",
+        )
 
     def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
         """The examples of a split, and how many were dropped for want of a label."""
@@ -208,7 +237,7 @@ class HubTask(LabelTask):
         """The classes; None for a regression."""
         if self.kind != "classification":
             return None
-        names = class_names(self.labels, train, training.label)
+        names = training.labels(train, self.train_split).names(self.labels)
         if "f1" in self.metrics and len(names) != 2:
             raise LabError(
                 f"task.metrics: 'f1' is for two classes; the data has {len(names)}. Use 'f1_macro'."
@@ -218,10 +247,10 @@ class HubTask(LabelTask):
     def _dev(self, source: Source, hub: str | None, cache: Path) -> tuple[Source, Any, str]:
         """Where the dev split lies, the open data, and the split's name there."""
         if self.dev_path is not None:
-            source = replace(source, path=self.dev_path, config=None)
+            source = replace(source, path=self.dev_path, config=None, prefix="dev_")
         data = source.open(hub, cache)
         split = self.dev_split
-        if split not in data and Path(source.path).is_file():
+        if split not in data and source.is_file(hub):
             if self.dev_path is None and self.train_from.path is None:
                 raise LabError(
                     f"task.path={self.path} is one file, and the task needs a dev split too: give "

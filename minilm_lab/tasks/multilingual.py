@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from minilm_lab.data.folders import NoSuchConfigError
 from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.hub import HubTask
@@ -14,7 +15,7 @@ from minilm_lab.tasks.notes import data_note
 from minilm_lab.tasks.reading import Source
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
 
 @dataclass
@@ -130,12 +131,10 @@ class _Languages:
 
     def __init__(self, source: Source, hub: str | None, cache: Path) -> None:
         self.source, self.hub, self.cache = source, hub, cache
-        self.opened: dict[str, DatasetDict | None] = {}
+        self.opened: dict[str, Mapping[str, Dataset] | None] = {}
 
-    def data(self, language: str) -> DatasetDict | None:
+    def data(self, language: str) -> Mapping[str, Dataset] | None:
         """All splits of a language; None where the data set does not have it."""
-        from minilm_lab.tasks.sources import NoSuchConfigError
-
         if language not in self.opened:
             try:
                 self.opened[language] = replace(self.source, config=language).open(self.hub, self.cache)

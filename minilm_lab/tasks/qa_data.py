@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minilm_lab.data.splits import table
-from minilm_lab.errors import LabError, nearest
-from minilm_lab.paths import is_there
+from minilm_lab.data.formats import Reading
+from minilm_lab.data.splits import numbered, table
+from minilm_lab.errors import LabError
 from minilm_lab.tasks.columns import texts
+from minilm_lab.tasks.reading import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,10 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COLUMNS = ("question", "context", "answers")
-#: The label of a question that has no answer in its context.
 NO_SPAN = [-1, -1]
-#: What people call the split that scores are computed on.
-_ALSO = {"validation": ("validation", "dev", "valid")}
+"""The label of a question that has no answer in its context."""
 
 
 def read_split(
@@ -34,94 +35,30 @@ def read_split(
     hub: str | None,
     cache: Path,
     setting: str = "task.path",
-) -> Mapping[str, Sequence[Any]]:
-    """The columns id, question, context and answers of one split of `path`.
+    encoding: str | None = None,
+) -> Dataset:
+    """One split of `path`, with the columns question, context and answers, and id where there is one.
 
-    path: a file of SQuAD's JSON, a folder with such files (``train-v2.0.json``, ``dev-v2.0.json``, or
-    ``<split>.json``), or what ``sources.open_data`` opens: a hub id or a folder of parquet, JSONL … with these
-    columns. key, setting: the settings that name the split and the path, for messages. Raises LabError.
+    path: what `open_data` opens; a file of SQuAD's JSON has these columns too. key, setting: the settings that name the
+    split and the path, for messages. Raises LabError.
     """
-    file = _squad_file(path, split, hub)
-    if file is not None and (found := read_squad_json(file, setting)) is not None:
-        return found
-    # Imported here: it takes a second, and tasks are composed far more often than loaded.
-    from minilm_lab.tasks.sources import open_data
-
-    try:
-        start = setting.removesuffix("path")
-        data = open_data(path, config, hub, cache, key=start if start.endswith("_") else start.rstrip("."))
-    except RuntimeError as error:  # a data set that is a program: the library no longer runs those
-        raise LabError(
-            f"{setting}={path}: {error}. Download its files and point {setting} to their folder."
-        ) from error
-    if Path(path).is_file():
+    group, _, name = setting.rpartition(".")
+    source = Source(path, config, [], "", Reading(encoding), key=group, prefix=name.removesuffix("path"))
+    data = source.open(hub, cache)
+    if source.is_file(hub):
         (split,) = data  # a file is one split, whatever it is called
-    if split not in data:
+    found = source.split(data, split, f"task.{key}", labelled=False)
+    missing = next((column for column in COLUMNS if column not in found.column_names), None)
+    if missing is not None:
         raise LabError(
-            f"task.{key}={split}: {path} has no such split; it has: {', '.join(data)}.{nearest(split, data)}"
+            f"{setting}={path}: there is no column '{missing}' in '{split}'; question answering needs "
+            f"{', '.join(COLUMNS)} (and id), and there are: {', '.join(found.column_names)}."
         )
-    found = data[split]
-    for column in COLUMNS:
-        if column not in found.column_names:
-            raise LabError(
-                f"{setting}={path}: there is no column '{column}' in '{split}'; question answering needs "
-                f"{', '.join(COLUMNS)} (and id), and there are: {', '.join(found.column_names)}."
-            )
-    names = [*COLUMNS, *(["id"] if "id" in found.column_names else [])]
-    return {name: found[name][:] for name in names}
-
-
-def read_squad_json(file: Path, setting: str = "task.path") -> dict[str, list[Any]] | None:
-    """The same columns from a file in SQuAD's format: data → paragraphs → context and qas.
-
-    None where the file is JSON of another kind (a list of rows, or one object a line); LabError where it is
-    SQuAD's and broken.
-    """
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not (isinstance(whole, dict) and "data" in whole):
-        return None
-    try:
-        rows = list(_rows(whole["data"]))
-    except (KeyError, TypeError) as error:
-        raise LabError(
-            f"{setting}: {file} is not in SQuAD's format ({type(error).__name__}: {error})"
-        ) from error
-    names = ("id", *COLUMNS)
-    return {name: [row[name] for row in rows] for name in names}
-
-
-def _rows(articles: Any) -> Iterator[dict[str, Any]]:
-    for article in articles:
-        for paragraph in article["paragraphs"]:
-            for question in paragraph["qas"]:
-                yield {
-                    "id": str(question["id"]),
-                    "question": question["question"],
-                    "context": paragraph["context"],
-                    "answers": question["answers"],
-                }
-
-
-def _squad_file(path: str, split: str, hub: str | None) -> Path | None:
-    """The file of SQuAD's format that holds `split`, if `path` is one or a folder of such files."""
-    for place in (Path(path), *([Path(hub) / path] if hub else [])):
-        if not is_there(place):
-            continue
-        if place.is_file() and place.suffix == ".json":
-            return place
-        if place.is_dir():
-            for name in _ALSO.get(split, (split,)):
-                for file in (*sorted(place.glob(f"{name}-v*.json")), place / f"{name}.json"):
-                    if file.is_file():
-                        return file
-    return None
+    return found
 
 
 def questions(
-    columns: Mapping[str, Sequence[Any]],
+    data: Dataset,
     split: str,
     *,
     unanswerable: bool,
@@ -134,50 +71,65 @@ def questions(
     The label is the first answer's first character and the one after its last. Returned too: how many answers
     are not where the data says. Questions with such an answer are dropped from training (there is nothing right
     to learn) and kept for scores, which compare texts alone; with misaligned="fail" they are an error. An
-    unanswerable question has the label [−1, −1] and no gold, and is an error unless `unanswerable`. setting: the
-    one that holds the path, for messages.
+    unanswerable question has the label [−1, −1] and no gold, and is an error unless `unanswerable`; so is, in training,
+    an answer without a place that stands in its context more than once. setting: the one that holds the path, for
+    messages.
     """
-    if not len(columns["question"]):
-        raise LabError(f"{setting}: the split '{split}' has no questions.")
-    asked = texts(columns["question"], "question", split)
-    contexts = texts(columns["context"], "context", split)
-    answers = [_answers(cell, split, setting) for cell in columns["answers"]]
-    ids = [str(i) for i in columns["id"]] if "id" in columns else [f"{split}-{n}" for n in range(len(asked))]
+    asked = texts(data, "question", setting, split).to_pylist()
+    contexts = texts(data, "context", setting, split).to_pylist()
+    given = [
+        [] if impossible else _answers(cell, split, setting)
+        for cell, impossible in zip(_cells(data), _impossible(data), strict=True)
+    ]
+    there = "id" in data.column_names
+    ids = [str(i) for i in data["id"][:]] if there else numbered(split, len(asked)).to_pylist()
     if not training:
         check_ids(ids, split, setting)
-    without = sum(1 for given in answers if not given)
+    without = sum(1 for answers in given if not answers)
     if without and not unanswerable:
         raise LabError(
             f"task.unanswerable=false, but {without} of {len(asked)} questions of '{split}' have no answer. "
             f"Use task.unanswerable=true (as task=squad_v2 does)."
         )
-    spans = [list(given[0][1:]) if given else NO_SPAN for given in answers]
+    if training:
+        _check_places(given, contexts, ids, split, setting)
+    places = [
+        [_place(text, start, context) for text, start in answers]
+        for answers, context in zip(given, contexts, strict=True)
+    ]
     astray = [
         n
-        for n, given in enumerate(answers)
-        if any(contexts[n][start:end] != text or not text for text, start, end in given)
+        for n, answers in enumerate(given)
+        if any(
+            contexts[n][at : at + len(text)] != text for (text, _), at in zip(answers, places[n], strict=True)
+        )
     ]
     if astray:
-        text, start, end = answers[astray[0]][0]
+        text, at = given[astray[0]][0][0], places[astray[0]][0]
         said = (
             f"'{split}': {len(astray)} of {len(asked)} questions have an answer that is not in its context where "
-            f"the data says, the first: {ids[astray[0]]} has {text!r}, its context {contexts[astray[0]][start:end]!r}"
+            f"the data says, the first: {ids[astray[0]]} has {text!r}, its context "
+            f"{contexts[astray[0]][at : at + len(text)]!r}"
         )
         if misaligned == "fail":
             raise LabError(f"task.misaligned=fail: {said}. Mend the data, or use task.misaligned=drop.")
         log.warning("%s; they are %s.", said, "dropped" if training else "kept, because scores compare texts")
     gone = set(astray) if training else set()
-    kept = [n for n in range(len(asked)) if n not in gone]
-    if not kept:
+    rows = [n for n in range(len(asked)) if n not in gone]
+    if not rows:
         raise LabError(f"{setting}: no question of '{split}' has an answer that is in its context.")
-    rows = table(
-        id=[ids[n] for n in kept],
-        text=[asked[n].strip() for n in kept],
-        pair=[contexts[n] for n in kept],
-        label=[spans[n] for n in kept],
-        gold=[[text for text, _, _ in answers[n]] for n in kept],
+    spans = [
+        [at[0], at[0] + len(answers[0][0])] if answers else NO_SPAN
+        for answers, at in zip(given, places, strict=True)
+    ]
+    whole = table(
+        id=[ids[n] for n in rows],
+        text=[asked[n].strip() for n in rows],
+        pair=[contexts[n] for n in rows],
+        label=[spans[n] for n in rows],
+        gold=[[text for text, _ in given[n]] for n in rows],
     )
-    return rows, len(astray)
+    return whole, len(astray)
 
 
 def check_ids(ids: Sequence[str], split: str, setting: str) -> None:
@@ -189,16 +141,86 @@ def check_ids(ids: Sequence[str], split: str, setting: str) -> None:
         )
 
 
-def _answers(cell: Any, split: str, setting: str) -> list[tuple[str, int, int]]:
-    """(text, first character, one after the last) of each answer; `cell` is a dict of lists or a list of dicts."""
+def _cells(data: Dataset) -> list[Any]:
+    """The cells of answers; where a column of their places stands beside them, with these."""
+    cells: list[Any] = data["answers"][:]
+    if "answer_start" not in data.column_names:
+        return cells
+    starts = data["answer_start"][:]
+    return [
+        {"text": cell, "answer_start": start} if isinstance(cell, str) else cell
+        for cell, start in zip(cells, starts, strict=True)
+    ]
+
+
+def _impossible(data: Dataset) -> list[bool]:
+    """Which questions the data calls unanswerable: answers that stand there are plausible and wrong ones."""
+    if "is_impossible" not in data.column_names:
+        return [False] * len(data)
+    return [str(cell).strip().lower() in ("true", "1", "1.0", "yes") for cell in data["is_impossible"][:]]
+
+
+def _answers(cell: Any, split: str, setting: str) -> list[tuple[str, int | None]]:
+    """(text, first character or None) of each answer that has a text, in any of the public layouts.
+
+    That is a dictionary of lists or of one text, a list of dictionaries or of texts, one text, or one of these written as
+    JSON or as Python writes it. A place below 0 is none.
+    """
+    value = _written(cell) if isinstance(cell, str) else cell
     try:
-        if isinstance(cell, Mapping):
-            pairs = list(zip(cell["text"], cell["answer_start"], strict=True))
+        if value is None:
+            return []
+        if isinstance(value, Mapping):
+            several, starts = value["text"], value.get("answer_start")
+            several = [several] if isinstance(several, str) else several or []
+            starts = starts if isinstance(starts, list) else [starts] * len(several)
+            pairs = list(zip(several, starts, strict=True))
         else:
-            pairs = [(answer["text"], answer["answer_start"]) for answer in cell]
-        return [(str(text), int(start), int(start) + len(text)) for text, start in pairs]
-    except (KeyError, TypeError, ValueError) as error:
+            several = [value] if isinstance(value, str) else value
+            pairs = [(a, None) if isinstance(a, str) else (a["text"], a.get("answer_start")) for a in several]
+        filled = [(str(text), None if start in (None, "") else int(start)) for text, start in pairs if text]
+        return [(text, None if start is None or start < 0 else start) for text, start in filled]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LabError(
-            f"{setting}: the answers of '{split}' need text and answer_start; there is {cell!r} "
-            f"({type(error).__name__}: {error})."
+            f"{setting}: the answers of '{split}' need a text each, and where it starts (answer_start); there is "
+            f"{str(cell)[:200]!r} ({type(error).__name__}: {error})."
         ) from error
+
+
+def _written(cell: str) -> Any:
+    """What a cell of a CSV file holds: answers as JSON, or as Python or pandas writes them; else it is a text."""
+    if not cell.lstrip().startswith(("{", "[")):
+        return cell
+    plain = re.sub(r"array\((\[.*?\])(?:,\s*dtype=\w+)?\)", r"\1", cell, flags=re.S)
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(plain)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        parts = value if isinstance(value, list) else [value]
+        return value if all(isinstance(part, str | dict) for part in parts) else cell
+    return cell
+
+
+def _place(text: str, start: int | None, context: str) -> int:
+    """Where an answer begins; 0 where it has no place and is not in its context."""
+    return start if start is not None else max(0, context.find(text))
+
+
+def _check_places(
+    given: list[list[tuple[str, int | None]]], contexts: list[str], ids: list[str], split: str, setting: str
+) -> None:
+    several = [
+        n
+        for n, answers in enumerate(given)
+        if answers
+        and answers[0][1] is None
+        and len(re.findall(f"(?={re.escape(answers[0][0])})", contexts[n])) > 1
+    ]
+    if several:
+        n = several[0]
+        raise LabError(
+            f"{setting}: {len(several)} of {len(given)} answers of '{split}' have no answer_start and stand in their "
+            f"context more than once, the first: {ids[n]} has {given[n][0][0]!r}. Give answer_start, the number of the "
+            f"answer's first character."
+        )

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_lab import config
+from minilm_lab.data.reading import place_of
 from minilm_lab.data.splits import Splits, texts
 from minilm_lab.errors import LabError
 from minilm_lab.models import cost
-from minilm_lab.paths import is_there
 from minilm_lab.runs.files import read_json, write_json
 from minilm_lab.runs.fingerprints import Unsettled, states
 from minilm_lab.tasks.base import Task
@@ -102,9 +102,8 @@ def _paths(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _local(path: str, hub: str | None) -> Path:
-    """As `sources.open_data` looks for it; OSError for what comes from the hub itself."""
-    places = [Path(path), *([Path(hub) / path] if hub else [])]
-    place = next((place for place in places if is_there(place)), None)
+    """Where `open_data` finds it; OSError for what comes from the hub itself."""
+    place = place_of(path, hub)
     if place is None:
         raise FileNotFoundError(path)
     return place

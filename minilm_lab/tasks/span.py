@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from minilm_lab.data import holdout
+from minilm_lab.data.reading import place_of
 from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.result import Result
@@ -46,7 +47,7 @@ class SpanTask(Task):
     """Answer a question with a piece of its context, or (``unanswerable``) with nothing."""
 
     kinds: ClassVar[tuple[str, ...]] = ("span",)
-    elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path"}
+    elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path", "encoding"}
 
     kind: str = "span"
     length: int = 384
@@ -56,6 +57,8 @@ class SpanTask(Task):
     """Hub id, a folder in the hub's layout, a file of SQuAD's JSON, or a folder of such files."""
     config: str | None = None
     """Configuration of the data set, where it has several."""
+    encoding: str | None = None
+    """Of text files, such as "utf-16"; null = UTF-8."""
     dev_path: str | None = None
     """The same for the split that scores are computed on; null = as for training."""
     dev_config: str | None = None
@@ -159,7 +162,8 @@ class SpanTask(Task):
 
     def _dev(self, hub: str | None, cache: Path, notes: list[str]) -> Dataset:
         """The split that scores are computed on; what is to be said of it is added to `notes`."""
-        one_file = Path(self.path).is_file()
+        place = place_of(self.path, hub)
+        one_file = place is not None and place.is_file()
         if self.dev_path is None and one_file:
             raise LabError(
                 f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>, "
@@ -194,9 +198,8 @@ class SpanTask(Task):
     ) -> tuple[Dataset, int]:
         """The questions of a split, and how many answers are not where the data says; `key` and `setting` name
         the split and the path in messages."""
-        columns = read_split(path, config, split, key, hub, cache, setting)
         return questions(
-            columns,
+            read_split(path, config, split, key, hub, cache, setting, self.encoding),
             split,
             unanswerable=self.unanswerable,
             misaligned=self.misaligned,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from minilm_lab.data.folders import NoSuchConfigError
 from minilm_lab.data.splits import Splits
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.tasks.qa_scores import MLQA_LANGUAGES, SQUAD
@@ -133,8 +134,6 @@ class CrossLingualSpans(SpanTask):
         self, context: str, question: str, hub: str | None, cache: Path, notes: list[str]
     ) -> Dataset | None:
         """The test questions of a pair of languages; None where there is no data for it."""
-        from minilm_lab.tasks.sources import NoSuchConfigError
-
         path, config = self.test_path, _filled(self.test_config, context, question)
         folder = Path(path)
         if self.test_file is not None and any(folder.rglob("*.json")):

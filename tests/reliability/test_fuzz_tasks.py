@@ -162,7 +162,7 @@ def test_how_a_file_is_dressed_changes_nothing(suffix: str, dress: str, count: C
         (".csv", b"text,label\na,cat,1,2,3\nb,dog\n", "task"),
         (".tsv", b"text\tlabel\na\tcat\tmore\nb\tdog\n", "task"),
         (".csv", b"text,label,score\n" + b"a,cat,1.5\n" * 9, "distinct labels"),
-        (".csv", b"text,label,score\n" + b"a,cat,1\n" * 9, "write them alike"),
+        (".csv", b"text,label,score\n" + b"a,cat,1\n" * 9, "distinct labels"),
         (".jsonl", b"", "train.jsonl has no examples"),
         (".jsonl", b'{"text": "a", "label": ["x"], "score": 1.5}\n' * 3, "task"),
         (".jsonl", b'{"text": "a", "label": 0}\n{"text": "b", "label": "cat"}\n', "task"),

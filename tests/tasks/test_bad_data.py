@@ -170,7 +170,7 @@ def test_a_test_set_is_named_by_its_own_setting(
     refused(
         [*task, "task.test_split=test"],
         "task.test_split=test",
-        "google/xquad has no such split",
+        "google/xquad (xquad.de) has no such split",
         "validation",
     )
     elsewhere = refused([*task, "task.test_path=./nowhere"], "task.test_path=./nowhere: no such folder")

@@ -128,7 +128,7 @@ def test_glue_as_the_hub_has_it(name, tmp_path, monkeypatch):
             data[split] = own.cast_column("label", ClassLabel(names=classes)) if classes else own
         return DatasetDict(data)
 
-    monkeypatch.setattr("minilm_lab.tasks.sources.open_data", copy)
+    monkeypatch.setattr("minilm_lab.tasks.reading.open_data", copy)
     node = config(name, "task.test=true", "task.official={}")
     task = build(node, "task")
     assert isinstance(task, HubTask)

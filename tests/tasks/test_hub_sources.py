@@ -134,7 +134,7 @@ def test_quotation_marks_that_are_text(tmp_path, cache, caplog):
     assert [text for text, _ in pairs_of(splits.train)] == ['"Yes, he said', "No", 'Never"', "Maybe"]
     assert "lines became" not in caplog.text
     HubTask(path=str(folder)).load(None, cache)
-    assert "8 lines became 4 rows" in caplog.text and "task.quotes=false" in caplog.text
+    assert "4 lines became 2 rows" in caplog.text and "task.quotes=false" in caplog.text
 
 
 def test_identity_says_what_is_computed_and_not_where_the_data_lies():

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from minilm_lab import hub_access
 from minilm_lab.config import build
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.span import SpanTask
@@ -81,10 +82,71 @@ def test_squad_json_and_every_layout_of_the_hub_give_the_same(tmp_path, cache):
     assert by_id.checksum() == lines.checksum() == expected.checksum()
 
 
-def test_a_list_of_answers_is_read_too(tmp_path, cache):
-    rows = [row(0) | {"answers": [{"text": "cat", "answer_start": 4}]}]
-    splits = both(tmp_path, rows).load(None, cache)
+PANDAS = "{'text': array(['cat'], dtype=object), 'answer_start': array([4], dtype=int32)}"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": ["cat"], "answer_start": [4]},
+        {"text": "cat", "answer_start": 4},
+        {"text": ["cat"]},
+        {"text": ["cat"], "answer_start": [-1]},
+        [{"text": "cat", "answer_start": 4}],
+        [{"text": "cat"}],
+        ["cat"],
+        "cat",
+        '{"text": ["cat"], "answer_start": [4]}',
+        '["cat"]',
+        PANDAS,
+    ],
+)
+def test_answers_in_every_layout(answers, tmp_path, cache):
+    splits = both(tmp_path, [row(0) | {"answers": answers}]).load(None, cache)
     assert (splits.train["label"][:], splits.train["gold"][:]) == ([[4, 7]], [["cat"]])
+    context = {"context": "the cat sat by a cat"}
+    if "4" in str(answers):
+        both(tmp_path, [row(0) | {"answers": answers} | context]).load(None, cache)
+    else:
+        with pytest.raises(LabError, match=r"stand in their context more than once, .*Give answer_start"):
+            both(tmp_path, [row(0) | {"answers": answers} | context]).load(None, cache)
+
+
+def test_answers_as_two_columns_of_a_csv_file(tmp_path, cache):
+    frame = pd.DataFrame({"question": ["who?"], "context": ["a cat, the cat"], "answers": ["cat"]})
+    for split in ("train", "dev"):
+        frame.assign(answer_start=11).to_csv(tmp_path / f"{split}.csv", index=False)
+    assert SpanTask(path=str(tmp_path)).load(None, cache).train["label"][:] == [[11, 14]]
+
+
+UNANSWERABLE = {
+    "empty list": {"answers": []},
+    "empty lists": {"answers": {"text": [], "answer_start": []}},
+    "null": {"answers": None},
+    "empty text": {"answers": [{"text": "", "answer_start": -1}]},
+    "empty text at 0": {"answers": [{"text": "", "answer_start": 0}], "is_impossible": True},
+    "plausible": {"answers": [{"text": "cat", "answer_start": 4}], "is_impossible": True},
+}
+
+
+@pytest.mark.parametrize("change", UNANSWERABLE.values(), ids=UNANSWERABLE)
+def test_unanswerable_questions_in_every_layout(change, tmp_path, cache):
+    rows = [{**row(0), "is_impossible": False}, {**row(1), "is_impossible": None, **change}]
+    if isinstance(change["answers"], list):
+        rows[0]["answers"] = [{"text": "cat", "answer_start": 4}]
+    lines = both(tmp_path, rows, unanswerable=True).load(None, cache)
+    asked = [{k: v for k, v in r.items() if k not in ("context",) and v is not None} for r in rows]
+    if change["answers"] is None:
+        asked[1]["answers"] = None
+    whole = {"version": "v2.0", "data": [{"paragraphs": [{"context": row(0)["context"], "qas": asked}]}]}
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}-v2.0.json").write_text(json.dumps(whole, indent=1))
+    squad = SpanTask(path=str(tmp_path), unanswerable=True)
+    for splits in (lines, squad.load(None, cache)):
+        assert splits.train["label"][:] == splits.dev["label"][:] == [[4, 7], [-1, -1]]
+        assert splits.dev["gold"][:] == [["cat"], []]
+    with pytest.raises(LabError, match=r"unanswerable=false, but 1 of 2 questions of 'train' have no answer"):
+        both(tmp_path, rows).load(None, cache)
 
 
 def test_answers_that_are_not_in_their_context(tmp_path, cache, caplog):
@@ -106,21 +168,11 @@ def test_answers_that_are_not_in_their_context(tmp_path, cache, caplog):
         both(tmp_path, rows[1:3]).load(None, cache)
 
 
-def test_unanswerable_questions(tmp_path, cache):
-    rows = [row(0), row(1, answers=[])]
-    splits = both(tmp_path, rows, unanswerable=True).load(None, cache)
-    assert splits.train["label"][:] == [[4, 7], [-1, -1]]
-    assert splits.train["gold"][:] == [["cat"], []]
-    with pytest.raises(LabError, match=r"unanswerable=false, but 1 of 2 questions of 'train' have no answer"):
-        both(tmp_path, rows).load(None, cache)
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"id": "id-0"}, "1 ids of 'validation' are there more than once, such as 'id-0'"),
-        ({"answers": {"text": ["cat"]}}, "need text and answer_start"),
-        ({"answers": {"text": ["cat", "x"], "answer_start": [4]}}, "need text and answer_start"),
+        ({"answers": {"text": ["cat", "x"], "answer_start": [4]}}, "need a text each, and where it starts"),
         ({"question": 5}, "is no text"),
     ],
 )
@@ -141,11 +193,13 @@ def test_data_that_does_not_fit(tmp_path, cache):
     bare = write_jsonl(tmp_path / "b.jsonl", [{"question": "q", "context": "c"}])
     refused(r"no column 'answers' .* there are: question, context", path=bare, dev_path=bare)
     broken = tmp_path / "c.json"
-    broken.write_text(json.dumps({"data": [{"title": "x"}]}))
-    refused(r"c.json is not in SQuAD's format \(KeyError: 'paragraphs'\)", path=str(broken), dev_path=file)
+    broken.write_text(json.dumps({"data": [{"paragraphs": [{"qas": [{"id": 1}]}]}]}))
+    refused(
+        r"c.json, entry 1 is not in SQuAD's format \(KeyError: 'context'\)", path=str(broken), dev_path=file
+    )
     empty = tmp_path / "d.json"
     empty.write_text(json.dumps({"data": []}))
-    refused("'train' has no questions", path=str(empty), dev_path=file)
+    refused("d.json has no examples", path=str(empty), dev_path=file)
     refused("no such folder", path=str(tmp_path / "nowhere"))
     few = write_jsonl(tmp_path / "e.jsonl", [row(n) for n in range(3)])
     refused("task.train_examples=9 is more than the 3", path=few, dev_path=file, train_examples=9)
@@ -168,12 +222,11 @@ def test_a_share_of_the_contexts_is_held_out(tmp_path, cache):
 
 
 def test_a_data_set_that_is_a_program(cache, monkeypatch):
-    from minilm_lab.tasks import sources
-
     def refuse(*_, **__):
         raise RuntimeError("Dataset scripts are no longer supported, but found mlqa.py")
 
-    monkeypatch.setattr(sources, "open_data", refuse)
+    monkeypatch.setattr("datasets.load_dataset_builder", refuse)
+    monkeypatch.setattr(hub_access, "answers", lambda *_: True)
     with pytest.raises(LabError, match=r"task.path=a/b: Dataset scripts .* Download its files and point"):
         SpanTask(path="a/b").load(None, cache)
 
