@@ -38,6 +38,10 @@ class Similarity(OfEncoder):
             raise LabError(
                 f"evaluator.task={self._task.name} has single texts; similarity needs pairs, such as stsb."
             )
+        if len({*references(self.splits.dev)}) < 2:
+            raise LabError(
+                f"evaluator.task={self._task.name}: all its ratings are equal, and a correlation with them does not exist."
+            )
 
     def __call__(self, model: Encoder) -> Result:
         """{"<task>_spearman": …}, 0 where all cosines are equal; and the cosine of each pair."""

@@ -79,9 +79,9 @@ def tokenised(
 ) -> Any:
     """Texts, or pairs of texts, as the lists of the library's tokenizer, without padding and mask.
 
-    One call for all of them: fast tokenizers spread a list over threads.
+    One call for all of them: fast tokenizers spread a list over threads. "[SEP]" written in a text is text.
     """
-    plain = {"padding": False, "return_attention_mask": False, "verbose": False}
+    plain = {"split_special_tokens": True, "padding": False, "return_attention_mask": False, "verbose": False}
     return tokenizer(list(first), None if second is None else list(second), **plain, **settings)
 
 

@@ -192,6 +192,8 @@ class HubTask(LabelTask):
         }
         note = data_note({split: len(part) for split, part in found.items()}, self.official, dropped, notes)
         train, note = self._fewer(train, note)
+        if self.kind == "regression":
+            self.check_score(dev)
         return Splits(train, dev, names, note, extra)
 
     def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:

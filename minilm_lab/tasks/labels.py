@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from minilm_lab.data.splits import Splits, is_labelled, references
+from minilm_lab.errors import LabError
 from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import metrics
 from minilm_lab.tasks.base import Backbone, Task
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from minilm_lab.tasks.batching import Samples
@@ -40,6 +42,14 @@ class LabelTask(Task):
     def known_metrics(self) -> Mapping[str, str]:
         """See `Task.known_metrics`."""
         return metrics.OF_CLASSES if self.decides == "class" else metrics.OF_VALUES
+
+    def check_score(self, dev: Dataset) -> None:
+        """Raise LabError where the score does not exist on dev."""
+        if not metrics.exists(self.score, np.asarray(references(dev))):
+            raise LabError(
+                f"task.score={self.score}: all {len(dev)} dev labels of task '{self.name}' are equal, and a correlation "
+                f"with them does not exist. Score on other data, or by another metric."
+            )
 
     def module(self, backbone: Backbone, splits: Splits) -> TaskModule:
         """See `Task.module`."""

@@ -31,6 +31,8 @@ OF_VALUES = {
     "sign_accuracy": "100 x share of examples whose prediction is on the reference's side of zero",
 }
 """Metrics of predicted values: name -> definition."""
+OF_DIFFERENT = ("pearson", "spearman")
+"""Metrics that do not exist where all references are equal: they are left out there."""
 CORRELATIONS = ("matthews", "pearson", "spearman")
 """Metrics that are not defined where all predictions are equal: 0 there, never NaN."""
 
@@ -61,13 +63,22 @@ def check_finite(outputs: Sequence[np.ndarray] | np.ndarray, task: str) -> None:
         )
 
 
+def exists(name: str, references: np.ndarray) -> bool:
+    """Whether a metric is defined for these references."""
+    return name not in OF_DIFFERENT or bool((references != references[0]).any())
+
+
 def score(
     names: Sequence[str], predictions: np.ndarray, references: Sequence[float] | np.ndarray
 ) -> dict[str, float]:
-    """The metrics `names` of predictions and references, one entry an example (class numbers or values)."""
+    """The metrics `names` of predictions and references, one entry an example (class numbers or values).
+
+    What does not exist for these references is left out, and said."""
     functions, scores, references = _functions(), {}, np.asarray(references)
     for name in names:
-        if name in CORRELATIONS and bool((predictions == predictions[0]).all()):
+        if not exists(name, references):
+            log.warning("All %d references are equal: there is no %s; left out.", len(references), name)
+        elif name in CORRELATIONS and bool((predictions == predictions[0]).all()):
             log.warning("All %d predictions are equal: %s is 0 by definition.", len(predictions), name)
             scores[name] = 0.0
         else:
@@ -84,7 +95,8 @@ def score_groups(
     """
     members = {group: np.asarray(groups) == group for group in sorted({*groups})}
     apart = {group: score(names, predictions[rows], references[rows]) for group, rows in members.items()}
-    means = {name: float(np.mean([scores[name] for scores in apart.values()])) for name in names}
+    known = {name: [scores[name] for scores in apart.values() if name in scores] for name in names}
+    means = {name: float(np.mean(values)) for name, values in known.items() if values}
     return means | {
         f"{name}_{group}": value for group, scores in apart.items() for name, value in scores.items()
     }

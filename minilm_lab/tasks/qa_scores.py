@@ -3,22 +3,28 @@
 An answer is normalised (lower case, no punctuation, no articles, single spaces) and then compared: exact match
 is equality, F1 is that of the two bags of words. Of several right answers the best counts. SQuAD takes English
 articles and ASCII punctuation away; MLQA (Lewis et al. 2020) the articles of the context's language and all
-punctuation of Unicode, and splits Chinese into characters.
+punctuation of Unicode, and splits Chinese into characters. Of scripts without spaces between words, characters are
+compared, and words of others among them (CMRC 2018, Cui et al. 2019; KorQuAD, JaQuAD and DRCD alike).
 """
 
 from __future__ import annotations
 
 import re
 import string
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from minilm_lab.tasks.scripts import apart, is_punctuation
+
+AUTO = "auto"
+"""SQuAD's rule, or that of characters where most right answers are of scripts without spaces."""
+CHARACTERS = "characters"
+"""The rule for scripts without spaces between words."""
 SQUAD = "squad"
-"""The rule of SQuAD's scripts, for every language; the others are MLQA's, by language."""
+"""The rule of SQuAD's scripts, for scripts with spaces between words; others are MLQA's, by language."""
 _ARTICLES = {
     SQUAD: r"\b(a|an|the)\b",
     "en": r"\b(a|an|the)\b",
@@ -29,29 +35,28 @@ _ARTICLES = {
     "ar": "ال",
     "hi": None,
     "zh": None,
+    CHARACTERS: None,
 }
-MLQA_LANGUAGES = tuple(rule for rule in _ARTICLES if rule != SQUAD)
+MLQA_LANGUAGES = tuple(rule for rule in _ARTICLES if rule not in (SQUAD, CHARACTERS))
 """Languages that MLQA has a rule for."""
 _CHINESE = re.compile("([\u4e00-\u9fa5])")
 _NO_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise(text: str, rule: str = SQUAD) -> str:
-    """An answer in the form in which answers are compared; `rule`: "squad", or a language for MLQA's rule."""
+    """An answer in the form in which answers are compared; `rule`: "squad", "characters", or a language for MLQA's rule."""
     if rule == SQUAD:
         plain = text.lower().translate(_NO_ASCII_PUNCTUATION)
     else:
-        plain = "".join(character for character in text.lower() if not _is_punctuation(character))
+        plain = "".join(character for character in text.lower() if not is_punctuation(character))
     articles = _ARTICLES[rule]
     if articles is not None:
         plain = re.sub(articles, " ", plain)
     if rule == "zh":
         plain = _CHINESE.sub(r" \1 ", plain)
+    if rule == CHARACTERS:
+        plain = apart(plain)
     return " ".join(plain.split())
-
-
-def _is_punctuation(character: str) -> bool:
-    return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
 def exact_match(prediction: str, answers: Sequence[str], rule: str = SQUAD) -> float:
@@ -64,7 +69,9 @@ def f1(prediction: str, answers: Sequence[str], rule: str = SQUAD, empty_agrees:
     """The largest F1, 0 to 1, of the prediction's words and those of one of the right `answers`.
 
     empty_agrees: whether two answers without words agree (SQuAD 2.0's script) or not (those of 1.1 and MLQA).
+    Of characters they do.
     """
+    empty_agrees = empty_agrees or rule == CHARACTERS
     predicted = normalise(prediction, rule).split()
     return max(_f1(predicted, normalise(answer, rule).split(), empty_agrees) for answer in answers)
 
@@ -76,9 +83,9 @@ def _f1(predicted: list[str], right: list[str], empty_agrees: bool) -> float:
     return 2 * common / (len(predicted) + len(right))
 
 
-def accepted(answers: Sequence[str]) -> list[str]:
+def accepted(answers: Sequence[str], rule: str = SQUAD) -> list[str]:
     """The answers that SQuAD 2.0's script compares with: those that hold a word, or "" where there are none."""
-    return [answer for answer in answers if normalise(answer)] or [""]
+    return [answer for answer in answers if normalise(answer, rule)] or [""]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from minilm_lab.data import holdout
+from minilm_lab.data.formats import Reading
 from minilm_lab.data.reading import place_of
 from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
@@ -22,6 +23,7 @@ from minilm_lab.tasks.base import Backbone, Task
 from minilm_lab.tasks.metrics import check_finite
 from minilm_lab.tasks.notes import data_note
 from minilm_lab.tasks.qa_data import check_ids, questions, read_split
+from minilm_lab.tasks.scripts import SPACELESS, by_characters
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,6 +49,8 @@ class SpanTask(Task):
     """Answer a question with a piece of its context, or (``unanswerable``) with nothing."""
 
     kinds: ClassVar[tuple[str, ...]] = ("span",)
+    normalisations: ClassVar[tuple[str, ...]] = (qa_scores.AUTO, qa_scores.SQUAD, qa_scores.CHARACTERS)
+    """Values of `normalisation`."""
     elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path", "encoding"}
 
     kind: str = "span"
@@ -78,6 +82,9 @@ class SpanTask(Task):
     """Candidate answers of each question in nbest.json."""
     unanswerable: bool = False
     """Whether some questions have no answer (SQuAD 2.0)."""
+    normalisation: str = qa_scores.AUTO
+    """How answers are compared: "squad" (words, English articles), "characters" (scripts without spaces between words),
+    or "auto": by the script of most right answers."""
     misaligned: str = "drop"
     """Answers that are not in their context where the data says: "drop" such questions from training, or "fail"."""
     train_examples: int | None = None
@@ -91,6 +98,12 @@ class SpanTask(Task):
             raise LabError(
                 f"task.misaligned={self.misaligned}: allowed are drop, fail.{nearest(self.misaligned, ('drop', 'fail'))}"
             )
+        if self.normalisation not in self.normalisations:
+            raise LabError(
+                f"task.normalisation={self.normalisation}: allowed are {', '.join(self.normalisations)}."
+                f"{nearest(self.normalisation, self.normalisations)}"
+            )
+        Reading(self.encoding)
         holdout.check_share(self.dev_fraction, self.dev_path)
         for name in ("stride", "max_question", "max_answer", "n_best"):
             if getattr(self, name) < 1:
@@ -114,16 +127,15 @@ class SpanTask(Task):
 
     def known_metrics(self) -> Mapping[str, str]:
         """Exact match and F1; with unanswerable questions also their parts, and both with the threshold at 0."""
+        version = "SQuAD 2.0" if self.unanswerable else "SQuAD 1.1"
+        parts, rule = {
+            qa_scores.SQUAD: ("words", "for scripts with spaces between words"),
+            qa_scores.CHARACTERS: ("characters", f"for {SPACELESS}"),
+        }.get(self.normalisation, ("words", f"of characters where most right answers are {SPACELESS}"))
+        match = f"100 x share of answers equal to a right one, normalised ({version})"
+        overlap = f"100 x mean over questions of the largest F1 of {parts} with a right answer, normalised ({version}); {rule}"
         if not self.unanswerable:
-            return {
-                "exact_match": "100 x share of answers equal to a right one, normalised (SQuAD 1.1)",
-                "f1": "100 x mean over questions of the largest F1 of words with a right answer, normalised "
-                "(SQuAD 1.1)",
-            }
-        match = "100 x share of answers equal to a right one, normalised (SQuAD 2.0)"
-        overlap = (
-            "100 x mean over questions of the largest F1 of words with a right answer, normalised (SQuAD 2.0)"
-        )
+            return {"exact_match": match, "f1": overlap}
         untuned = (
             "; answered where the best span scores at least as high as [CLS]: threshold 0, nothing tuned"
         )
@@ -225,9 +237,11 @@ class SpanTask(Task):
             max_question=self.max_question,
         )
 
-    def rule(self, split: str) -> str:
-        """How the answers of a split are normalised: "squad", or a language for MLQA's rule."""
-        return qa_scores.SQUAD
+    def rule(self, split: str, gold: Sequence[list[str]]) -> str:
+        """How the answers of a split are compared: "squad", "characters", or a language for MLQA's rule."""
+        if self.normalisation != qa_scores.AUTO:
+            return self.normalisation
+        return qa_scores.CHARACTERS if by_characters(a for right in gold for a in right) else qa_scores.SQUAD
 
     def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:
         """Scores and answers of a split, with predictions.json as the official scripts read it, and nbest.json.
@@ -244,8 +258,9 @@ class SpanTask(Task):
         answers = span_answers.answers(
             outputs, samples, split["pair"][:], n_best=self.n_best, max_answer=self.max_answer
         )
-        values = self._values(answers, gold, self.rule(name))
-        facts: dict[str, Any] = {"windows": len(samples)}
+        rule = self.rule(name, gold)
+        values = self._values(answers, gold, rule)
+        facts: dict[str, Any] = {"windows": len(samples), "normalisation": rule}
         threshold = None
         if self.unanswerable:
             chosen = qa_scores.best_threshold(values["f1"], values["unanswerable"], values["null_odds"])
@@ -270,7 +285,7 @@ class SpanTask(Task):
         exact, overlap = [], []
         for answer, given in zip(answers, gold, strict=True):
             # Version 2.0: a span is no answer to an unanswerable question, and right answers have words.
-            right = qa_scores.accepted(given) if self.unanswerable else given
+            right = qa_scores.accepted(given, rule) if self.unanswerable else given
             exact.append(qa_scores.exact_match(answer.best, right, rule))
             overlap.append(qa_scores.f1(answer.best, right, rule, empty_agrees=self.unanswerable))
         return {

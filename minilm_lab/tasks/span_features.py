@@ -96,7 +96,13 @@ def _questions(
     questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, longest: int
 ) -> tuple[list[str], list[int]]:
     """The questions, cut to `longest` tokens, and their numbers of tokens."""
-    encoded = tokenizer(list(questions), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoded = tokenizer(
+        list(questions),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
     cut, lengths, too_long = list(questions), [], 0
     for number, offsets in enumerate(encoded["offset_mapping"]):
         if len(offsets) > longest:
@@ -133,6 +139,7 @@ def _encode(
             encoded = tokenizer(
                 [questions[n] for n in chosen],
                 [contexts[n] for n in chosen],
+                split_special_tokens=True,
                 truncation="only_second",
                 max_length=length,
                 stride=max(room - stride, 0),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from minilm_lab.data.folders import NoSuchConfigError
 from minilm_lab.data.splits import Splits
-from minilm_lab.errors import LabError, nearest
+from minilm_lab.errors import LabError
 from minilm_lab.tasks.qa_scores import MLQA_LANGUAGES, SQUAD
 from minilm_lab.tasks.span import SpanTask
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 log = logging.getLogger(__name__)
-
-NORMALISATIONS = (SQUAD, "mlqa")
 
 
 @dataclass
@@ -29,6 +27,7 @@ class CrossLingualSpans(SpanTask):
     A language that the data lacks is named in the data note and takes no part in the mean.
     """
 
+    normalisations: ClassVar[tuple[str, ...]] = (*SpanTask.normalisations, "mlqa")
     elsewhere: ClassVar[frozenset[str]] = SpanTask.elsewhere | {"test_path", "test_file", "test_official"}
 
     languages: list[str] = field(default_factory=lambda: ["en"])
@@ -43,7 +42,8 @@ class CrossLingualSpans(SpanTask):
     """For a folder of SQuAD's JSON in place of a hub's layout: the file for a language; null = none."""
     test_split: str = "test"
     normalisation: str = SQUAD
-    """How answers are normalised: "squad" (English articles, whatever the language) or "mlqa" (by language)."""
+    """As elsewhere; or "mlqa": by language. With "squad" English articles are taken away in whatever language, and words
+    are what stands between spaces, as XTREME scores XQuAD."""
     dev_language: str = "en"
     """Language of the dev split."""
     test_official: dict[str, int] = field(default_factory=dict)
@@ -55,11 +55,6 @@ class CrossLingualSpans(SpanTask):
             raise LabError(f"task.languages={self.languages}: give one or more different languages.")
         if self.question_languages is not None and not self.question_languages:
             raise LabError("task.question_languages=[]: give some, or null for the context's own.")
-        if self.normalisation not in NORMALISATIONS:
-            raise LabError(
-                f"task.normalisation={self.normalisation}: allowed are {', '.join(NORMALISATIONS)}."
-                f"{nearest(self.normalisation, NORMALISATIONS)}"
-            )
         if self.normalisation == "mlqa":
             for language in (*self.languages, self.dev_language):
                 if language not in MLQA_LANGUAGES:
@@ -94,21 +89,19 @@ class CrossLingualSpans(SpanTask):
             )
         return Splits(splits.train, splits.dev, None, "; ".join(notes), tests)
 
-    def rule(self, split: str) -> str:
-        """See `SpanTask.rule`: by the language of the context."""
-        if self.normalisation == SQUAD:
-            return SQUAD
+    def rule(self, split: str, gold: Sequence[list[str]]) -> str:
+        """See `SpanTask.rule`; MLQA's by the language of the context."""
+        if self.normalisation != "mlqa":
+            return super().rule(split, gold)
         return self.dev_language if split == "dev" else split.partition("-")[0]
 
     def known_metrics(self) -> Mapping[str, str]:
         """Exact match and F1, by the rule of `normalisation`."""
         known = super().known_metrics()
-        if self.normalisation == SQUAD:
+        if self.normalisation != "mlqa":
             return known
-        return {
-            name: text.replace("(SQuAD 1.1)", "by language (MLQA, evaluation v1)")
-            for name, text in known.items()
-        }
+        said = {name: text.partition(" (SQuAD 1.1)")[0] for name, text in known.items()}
+        return {name: f"{text} by language (MLQA, evaluation v1)" for name, text in said.items()}
 
     def combine(self, scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """The mean over the languages, each language as `metric_language`, and dev as `metric_dev`."""

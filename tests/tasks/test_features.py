@@ -33,6 +33,12 @@ def test_pairs_cut_the_longer_text(tokenizer):
     assert features.labels.dtype == np.float32
 
 
+def test_special_tokens_come_from_the_lab_alone(tokenizer):
+    features = featurize(make_split([("a [SEP] b [PAD]", None)], [0], ["0"]), tokenizer, length=20)
+    ids = features.input_ids[0].tolist()
+    assert ids.count(tokenizer.sep_token_id) == 1 and tokenizer.pad_token_id not in ids and len(ids) > 6
+
+
 def test_a_tokenizer_without_segments_gives_none(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "model_input_names", ["input_ids", "attention_mask"])
     features = featurize(make_split([("a", None)], [0], ["0"]), tokenizer, length=8)

@@ -96,6 +96,30 @@ def test_constant_predictions_are_zero_with_a_warning(name, caplog):
     assert f"{name} is 0 by definition" in caplog.text
 
 
+@pytest.mark.parametrize("references", [[2.5, 2.5, 2.5], [1.0]])
+def test_a_correlation_with_constant_references_does_not_exist(references, caplog):
+    predictions = np.asarray([0.1, 0.2, 0.3][: len(references)])
+    assert set(score(VALUE_METRICS, predictions, references)) == {"sign_accuracy"}
+    assert "there is no pearson; left out" in caplog.text
+    groups = score_groups(
+        ["pearson"],
+        np.tile(predictions, 2),
+        np.asarray([*references, 1, 2, 3][: 2 * len(references)]),
+        ["a"] * len(references) + ["b"] * len(references),
+    )
+    assert set(groups) == ({"pearson", "pearson_b"} if len(references) > 1 else set())
+
+
+def test_a_score_that_does_not_exist_is_said_before_training(tmp_path):
+    for split, values in (("train", [1.0, 2.0]), ("validation", [2.5, 2.5])):
+        rows = "".join(f"a {n},{value}\n" for n, value in enumerate(values))
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{rows}")
+    fields = {"path": str(tmp_path), "kind": "regression", "metrics": ["pearson", "sign_accuracy"]}
+    with pytest.raises(LabError, match=r"task.score=pearson: all 2 dev labels .* are equal"):
+        HubTask(name="t", score="pearson", **fields).load(None, tmp_path / "cache")
+    HubTask(name="t", score="sign_accuracy", **fields).load(None, tmp_path / "cache")
+
+
 def test_predictions_that_are_not_finite():
     with pytest.raises(LabError, match=r"2 of 3 predictions for task 'x' are not finite"):
         metrics.check_finite([np.asarray([0.1]), np.asarray([np.nan, 0]), np.asarray([np.inf])], "x")

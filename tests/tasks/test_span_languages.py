@@ -132,7 +132,7 @@ def test_the_rule_is_that_of_the_contexts_language(normalisation, exact, hub, ca
     assert [row["prediction"] for row in found.rows] == ["alte Mann"] * 3
     assert found.scores["exact_match"] == exact
     assert set(found.files) == {"predictions_de.json", "nbest_de.json"}
-    assert (task.rule("de-zh"), task.rule("dev")) == (
+    assert (task.rule("de-zh", []), task.rule("dev", [])) == (
         ("de", "en") if normalisation == "mlqa" else ("squad", "squad")
     )
     said = task.definitions({"f1": 0.0, "f1_de": 0.0, "f1_dev": 0.0, "exact_match": 0.0})

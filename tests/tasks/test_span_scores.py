@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minilm_lab.tasks.qa_scores import accepted, best_threshold, exact_match, f1, normalise
+from minilm_lab.tasks.qa_scores import CHARACTERS, accepted, best_threshold, exact_match, f1, normalise
+from minilm_lab.tasks.span import SpanTask
 
 from . import span_reference
 
@@ -25,6 +26,26 @@ from . import span_reference
 )
 def test_normalised_as_in_squad(text, normal):
     assert normalise(text) == normal
+
+
+LANGUAGES = {
+    "zh": ("中国的首都", "首都", 4 / 7),
+    "ja": ("日本の東京です。", "東京", 4 / 9),
+    "th": ("กรุงเทพ", "กรุง", 8 / 11),
+    "ko": ("대한민국의 서울", "서울", 4 / 9),
+    "mixed": ("iPhone 手机", "手机", 4 / 5),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_scripts_without_spaces_are_compared_by_characters(language):
+    right, made, overlap = LANGUAGES[language]  # 2 x characters in common / characters of both, by hand
+    assert f1(made, [right], CHARACTERS) == pytest.approx(overlap)
+    assert f1(right, [right], CHARACTERS) == exact_match(f" {right}。", [right], CHARACTERS) == 1.0
+    task = SpanTask(name="t", path="x")
+    assert task.rule("dev", [[right]]) == (CHARACTERS if language != "mixed" else "squad")
+    assert task.rule("dev", [["the capital of 中国"], ["Paris"], []]) == "squad"
+    assert f1("。", ["。"], CHARACTERS) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,21 @@ def test_rouge_stems_longer_words_and_takes_the_best_reference() -> None:
     assert found["rouge1"] == pytest.approx(100 * 2 * 2 / (3 + 4))
 
 
+@pytest.mark.parametrize(
+    "text", ["北京是中国的首都。上海很大。", "東京は日本の首都です", "กรุงเทพเป็นเมืองหลวง", "Москва большой город", "दिल्ली भारत की राजधानी है", "القاهرة عاصمة مصر", "two words"]
+)  # fmt: skip
+def test_no_script_scores_nothing_against_itself(text: str) -> None:
+    found = scores.score(NAMES, [text, text], [[text], [text]])
+    assert all(value > 90 for value in found.values()), found
+    none = scores.score(NAMES, ["zzz"] * 2, [[text], [text]])
+    assert not any(none.values()), none
+
+
+def test_characters_are_the_words_of_scripts_without_spaces() -> None:
+    found = scores.score(["rouge1", "rougeL"], ["首都中国"], [["中国的首都"]])
+    assert found == {"rouge1": pytest.approx(100 * 2 * 4 / 9), "rougeL": pytest.approx(100 * 2 * 2 / 9)}
+
+
 def bleu(hypotheses: list[str], references: list[list[str]]) -> float:
     """BLEU-4 by counting (Papineni et al. 2002)."""
     right, of = [0] * 4, [0] * 4
