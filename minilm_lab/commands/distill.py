@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from minilm_lab import config
 from minilm_lab.commands import pretrain
 from minilm_lab.commands.parts import check_length, corpus_identity, read_how, read_seed, scale_of
+from minilm_lab.errors import LabError
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.models import cost
 from minilm_lab.models.assistant import Assistant, AssistantTeacher
@@ -98,6 +99,11 @@ def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, ass
         corpus.name if objective.trains else "",
         scale.name if objective.trains else "",
     )
+    if evaluator.takes == "language_model":
+        raise LabError(
+            "this evaluator takes a finished causal model with its head, not a body that is being distilled: "
+            "minilm-lab evaluate source=<run> evaluator=…"
+        )
     evaluator.check(student_config)
     if head is not None:
         job = replace(job, head=head.folder.path / "model")

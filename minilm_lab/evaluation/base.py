@@ -24,7 +24,8 @@ class Evaluator(ABC):
     """
 
     takes: ClassVar[str] = "encoder"
-    """What a call wants: "encoder" (models.encoder.Encoder), "task" (tasks.module.TaskModule), "language_model"."""
+    """What a call wants: "encoder" (models.encoder.Encoder), "task" (tasks.module.TaskModule),
+    "language_model" (models.language_model.LanguageModel)."""
     measures: ClassVar[bool] = True
     """Whether there is anything to do."""
     higher_is_better: ClassVar[bool] = True
