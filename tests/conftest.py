@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -141,3 +142,13 @@ def make_run(tmp_path: Path, tiny_teacher: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def shared_hub() -> str:
+    """The local copy of hub data sets that belongs to the project; absent on other machines."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    hub = Path(os.environ.get("MINILM_LAB_SHARED", default)) / "hub"
+    if not hub.is_dir():
+        pytest.skip(f"no data in {hub} (set MINILM_LAB_SHARED)")
+    return str(hub)

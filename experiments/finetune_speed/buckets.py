@@ -13,10 +13,10 @@ from pathlib import Path
 
 from compare import lab
 
+from minilm_lab.data import loading
 from minilm_lab.runs.environment import describe
-from minilm_lab.tasks import batching
 
-GROUPS = {"bucketed": batching.BATCHES_PER_GROUP, "random": 1}
+GROUPS = {"bucketed": loading.BATCHES_PER_GROUP, "random": 1}
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
                     f"paths.runs={scratch}/{name}",
                     f"paths.cache={scratch}/cache",
                 ]
-                batching.BATCHES_PER_GROUP = group
+                loading.BATCHES_PER_GROUP = group
                 took, got = lab([*args.overrides, *own])
                 scores[name].append(round(got, 2))
                 seconds[name].append(round(took, 1))

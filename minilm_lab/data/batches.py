@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 
-from minilm_lab.data.blocks import Blocks
+from minilm_lab.data.blocks import Blocks, Numbers
+from minilm_lab.data.loading import endless
 from minilm_lab.data.masking import IGNORED, Masking
 from minilm_lab.data.order import Order
 from minilm_lab.errors import LabError
@@ -69,9 +69,6 @@ def loader(
     Raises:
         LabError: there are fewer training blocks than a batch over all ranks.
     """
-    import torch
-    from torch.utils.data import DataLoader
-
     training = len(blocks.train)
     if training < batch_size * world_size:
         raise LabError(
@@ -79,17 +76,9 @@ def loader(
             f"than one batch of {batch_size * world_size:,}; use more text, a smaller scale.batch_size or a shorter "
             "scale.length."
         )
-    # The loader draws a seed for its workers; from its own generator, so that torch's global random state,
-    # and with it dropout, is the same after a resume.
-    generator = torch.Generator().manual_seed(seed)
-    return DataLoader(
-        _Samples(blocks, seed, masking),  # type: ignore[arg-type]
-        batch_sampler=_Stream(first_sample + rank * batch_size, batch_size, batch_size * world_size),  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=pin_memory,
-        generator=generator,
-    )
+    order = _Stream(first_sample + rank * batch_size, batch_size, batch_size * world_size)
+    samples = _Samples(blocks, seed, masking)
+    return endless(samples, order, seed=seed, workers=workers, pin_memory=pin_memory)
 
 
 def held_out_batches(
@@ -103,35 +92,31 @@ def held_out_batches(
 
 
 class _Samples:
-    """Map-style data set: sample numbers -> batch."""
+    """Sample numbers -> batch."""
 
     def __init__(self, blocks: Blocks, seed: int, masking: Masking | None) -> None:
         self._blocks, self._masking = blocks, masking
         self._order = Order(seed, len(blocks.train))
 
-    def __getitem__(self, sample: int) -> Batch:
-        return self.__getitems__([sample])
-
-    def __getitems__(self, samples: Sequence[int]) -> Batch:
-        numbers = np.asarray(samples, np.int64)
+    def batch(self, numbers: Numbers) -> Batch:
         return _batch(self._blocks, self._blocks.train[self._order(numbers)], numbers, self._masking)
 
 
 class _Stream:
-    """Endless batch sampler: runs of consecutive sample numbers. It has no length."""
+    """Endless runs of consecutive sample numbers. It has no length."""
 
     def __init__(self, first: int, size: int, step: int) -> None:
         self._first, self._size, self._step = first, size, step
 
-    def __iter__(self) -> Iterator[range]:
+    def __iter__(self) -> Iterator[Numbers]:
         for start in count(self._first, self._step):
-            yield range(start, start + self._size)
+            yield np.arange(start, start + self._size, dtype=np.int64)
 
 
 def _batch(
     blocks: Blocks,
-    rows: npt.NDArray[np.int64],
-    samples: npt.NDArray[np.int64],
+    rows: Numbers,
+    samples: Numbers,
     masking: Masking | None,
 ) -> Batch:
     import torch
@@ -157,7 +142,3 @@ def _batch(
         masked=masked,
         labels=labels,
     )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -13,23 +13,22 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from minilm_lab.atomic import whole_folder
 from minilm_lab.data.blocks import LENGTHS, TOKENS, Blocks, BrokenCache, Index, write_index
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.corpus import Corpus, Packing
+from minilm_lab.data.kept import kept
 from minilm_lab.data.pack import packer, token_dtype
 from minilm_lab.data.specials import specials_of
 from minilm_lab.data.tokenise import tokenise
 from minilm_lab.errors import LabError
-from minilm_lab.locks import locked
 
 logger = logging.getLogger(__name__)
 
-#: Goes up whenever the same settings would give other blocks.
 FORMAT = 2
+"""Goes up whenever the same settings would give other blocks."""
 SHORTEST_LENGTH = 8
-#: What the system says when nothing more can be written: disk, quota, largest file.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when nothing more can be written: disk, quota, largest file."""
 
 
 def build(
@@ -72,52 +71,25 @@ def build(
         "format": FORMAT,
     }
     folder = Path(cache) / "corpora" / settings_checksum(settings)
-    if (blocks := _opened(folder)) is not None:
-        return blocks
+
+    def write(folder: Path) -> None:
+        documents = corpus.documents(hub, cache)
+        index = _write_blocks(folder, corpus, tokenizer, settings, length, documents, progress)
+        _check_enough(index)
+        write_index(folder, index)
+
     waiting = f"Another process tokenises the corpus '{corpus.name}'; waiting for it."
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder.with_suffix(".lock"), waiting))
-        except OSError as error:
-            raise LabError(f"paths.cache={cache} cannot be written to ({error.strerror or error})") from error
-        if (blocks := _opened(folder)) is None:
-            _write(folder, corpus, tokenizer, settings, length, corpus.documents(hub, cache), progress)
-            blocks = Blocks.open(folder)
-    return blocks
-
-
-def _opened(folder: Path) -> Blocks | None:
-    if not folder.exists():
-        return None
     try:
-        return Blocks.open(folder)
-    except BrokenCache as error:
-        logger.warning("The token blocks in %s are broken (%s); they are built again.", folder, error)
-        return None
-
-
-def _write(
-    folder: Path,
-    corpus: Corpus,
-    tokenizer: Any,
-    settings: dict[str, Any],
-    length: int,
-    documents: Iterator[str],
-    progress: bool,
-) -> None:
-    try:
-        with whole_folder(folder) as partial:
-            index = _write_blocks(partial, corpus, tokenizer, settings, length, documents, progress)
-            _check_enough(index)
-            write_index(partial, index)
+        return kept(folder, Blocks.open, write, BrokenCache, waiting)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno in DISK_FULL:
+            raise LabError(
+                f"the disk is full: no room for the tokens of corpus '{corpus.name}' in {folder.parent} "
+                f"({error.strerror}); free some, or point paths.cache elsewhere."
+            ) from error
+        if not str(error.filename).startswith(str(cache)):
             raise
-        raise LabError(
-            f"the disk is full: no room for the tokens of corpus '{corpus.name}' in {folder.parent} "
-            f"({error.strerror}); free some, or point paths.cache elsewhere."
-        ) from error
+        raise LabError(f"paths.cache={cache} cannot be written to ({error.strerror or error})") from error
 
 
 def _write_blocks(

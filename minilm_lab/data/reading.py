@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_lab import hub_access
-from minilm_lab.atomic import whole_folder
 from minilm_lab.data import formats
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.folders import NoSuchConfigError, card_of, splits_of_card, splits_of_folder
 from minilm_lab.data.formats import Reading, kind_of
+from minilm_lab.data.kept import kept
 from minilm_lab.errors import LabError, first_line, nearest
-from minilm_lab.locks import locked
 from minilm_lab.paths import is_there
 from minilm_lab.runs.fingerprints import file_checksums
 
@@ -162,6 +161,7 @@ def read_table(
     features: the columns' types as a README.md declares them, or None.
     Raises LabError where a file cannot be read, or two have different columns.
     """
+    import pyarrow
     from datasets import Dataset
 
     content = [
@@ -169,30 +169,19 @@ def read_table(
     ]
     settings = [FORMAT, content, reading.encoding, reading.quotes, features]
     folder = Path(cache) / "tables" / settings_checksum(settings)
-    if (table := _opened(folder)) is None:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_suffix(".lock"), f"Another process reads {files[0]}; waiting for it."):
-                if (table := _opened(folder)) is None:
-                    with whole_folder(folder) as partial:
-                        _write(files, reading, partial / TABLE)
-                    table = Dataset.from_file(str(folder / TABLE))
-        except OSError as error:
-            raise LabError(f"paths.cache={cache} cannot be written to ({error.strerror or error})") from error
-    return table if features is None else _as_declared(table, features, files[0])
 
-
-def _opened(folder: Path) -> Dataset | None:
-    import pyarrow
-    from datasets import Dataset
-
-    if not folder.is_dir():
-        return None
-    try:
+    def opened(folder: Path) -> Dataset:
         return Dataset.from_file(str(folder / TABLE))
-    except (OSError, pyarrow.ArrowException) as error:
-        log.warning("The table in %s is broken (%s); its files are read again.", folder, first_line(error))
-        return None
+
+    def write(folder: Path) -> None:
+        _write(files, reading, folder / TABLE)
+
+    broken = (OSError, pyarrow.ArrowException)
+    try:
+        table = kept(folder, opened, write, broken, f"Another process reads {files[0]}; waiting for it.")
+    except OSError as error:
+        raise LabError(f"paths.cache={cache} cannot be written to ({error.strerror or error})") from error
+    return table if features is None else _as_declared(table, features, files[0])
 
 
 def _as_declared(table: Dataset, features: list[Any], file: Path) -> Dataset:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from minilm_lab.data.loading import Samples
     from minilm_lab.data.splits import Splits
     from minilm_lab.evaluation.base import Evaluator
     from minilm_lab.evaluation.result import Result
-    from minilm_lab.tasks.batching import Samples
     from minilm_lab.tasks.module import TaskModule
 
 
@@ -116,9 +116,16 @@ class Task(ABC):
 
     def samples(self, splits: Splits, name: str, tokenizer: PreTrainedTokenizerBase, cache: Path) -> Samples:
         """`features` through the token cache."""
-        from minilm_lab.tasks.feature_cache import FeatureCache
+        from minilm_lab.data import token_cache
+        from minilm_lab.data.splits import content
 
-        return FeatureCache(cache, tokenizer).featurize(self, splits, name)
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        what = [name == "train", kind, self.identity(), splits.labels, content(splits.named(name))]
+        key = token_cache.key_of(tokenizer, *what)
+        samples: Samples = token_cache.cached(
+            cache, key, lambda: self.features(splits, name, tokenizer), self.name
+        )
+        return samples
 
     @abstractmethod
     def judge(self, outputs: Sequence[np.ndarray], samples: Samples, splits: Splits, name: str) -> Result:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.batching import Batch
+    from minilm_lab.data.loading import Batch
 
 IGNORED = -100
 """The label of a token that has none: torch's cross-entropy passes over it."""

@@ -24,7 +24,7 @@ from minilm_lab.tasks.reading import Source
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from minilm_lab.tasks.batching import Samples
+    from minilm_lab.data.loading import Samples
 
 
 @dataclass

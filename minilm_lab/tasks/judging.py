@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from minilm_lab.data.loading import Samples, eval_batches
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.encoder import evaluating
-from minilm_lab.tasks.batching import Samples, eval_batches
 
 if TYPE_CHECKING:
     from minilm_lab.data.splits import Splits

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.batching import Samples
+    from minilm_lab.data.loading import Samples
     from minilm_lab.tasks.features import Features
     from minilm_lab.tasks.module import TaskModule
 

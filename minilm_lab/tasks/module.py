@@ -18,13 +18,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from minilm_lab.data.loading import Batch
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 from minilm_lab.models.attention import use_fastest_attention
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import save_model
 from minilm_lab.tasks.base import Backbone
-from minilm_lab.tasks.batching import Batch
 from minilm_lab.tasks.features import IGNORED
 
 

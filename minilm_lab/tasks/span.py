@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.batching import Samples
+    from minilm_lab.data.loading import Samples
     from minilm_lab.tasks.module import TaskModule
     from minilm_lab.tasks.span_answers import Answer
     from minilm_lab.tasks.span_features import Windows

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from minilm_lab.data.loading import batches_per_epoch, by_length
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.runs.files import write_atomically
 from minilm_lab.runs.folder import RunFolder
-from minilm_lab.tasks.batching import batches_per_epoch, loader
 from minilm_lab.tasks.module import TaskModule
 from minilm_lab.training.devices import precision_of, uses_gpu
 from minilm_lab.training.evaluating import Best, Evaluating, Evaluation
@@ -74,7 +74,7 @@ def finetune(job: Finetuning, folder: RunFolder) -> dict[str, Any]:
     micro = micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
 
     def batches(step: int, rank: int, world: int) -> Any:
-        return loader(
+        return by_length(
             samples,
             seed=tune.seed,
             batch_size=micro,

@@ -19,12 +19,12 @@ from transformers import AutoModel
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.distill import plan
 from minilm_lab.commands.finetune import plan as plan_finetune
+from minilm_lab.data.loading import batches_per_epoch, epoch_order
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.objectives.hidden_relation import HiddenRelationObjective
 from minilm_lab.objectives.relations import PAIRS, RelationObjective
-from minilm_lab.tasks.batching import batches_per_epoch, epoch_order
 from minilm_lab.training import distiller, finetuner
 from minilm_lab.training.checkpoints import newest_whole
 from minilm_lab.training.distiller import Distiller

@@ -1,7 +1,6 @@
 """A tiny tokenizer, a stand-in for the embedded task's archive, and the place of real data."""
 
 import io
-import os
 import tarfile
 from pathlib import Path
 
@@ -42,16 +41,6 @@ def tokenizer():
         sep_token="[SEP]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
-
-
-@pytest.fixture(scope="session")
-def shared_hub():
-    """The local copy of hub data sets that belongs to the project; absent on other machines."""
-    default = Path(__file__).resolve().parents[3] / "shared"
-    hub = Path(os.environ.get("MINILM_LAB_SHARED", default)) / "hub"
-    if not hub.is_dir():
-        pytest.skip(f"no data in {hub} (set MINILM_LAB_SHARED)")
-    return str(hub)
 
 
 @pytest.fixture

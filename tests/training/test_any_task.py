@@ -16,13 +16,13 @@ from transformers import AutoModel, AutoTokenizer
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.parts import read_how
+from minilm_lab.data.loading import Batch, Samples
 from minilm_lab.data.splits import Splits, table
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import save_model
 from minilm_lab.runs.graph import Run
 from minilm_lab.tasks.base import Backbone, Task
-from minilm_lab.tasks.batching import Batch, Samples
 from minilm_lab.tasks.features import Features, encode
 from minilm_lab.tasks.module import TaskModule
 from minilm_lab.tasks.remembered import data_of

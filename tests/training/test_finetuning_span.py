@@ -28,8 +28,8 @@ from transformers import (
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.finetune import plan
+from minilm_lab.data.loading import eval_batches
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.batching import eval_batches
 from minilm_lab.tasks.features import IGNORED, Features
 from minilm_lab.tasks.module import SpanExtraction, TokenClassification
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from minilm_lab.data.loading import Batch
 from minilm_lab.tasks.base import Backbone
-from minilm_lab.tasks.batching import Batch
 from minilm_lab.tasks.features import IGNORED
 from minilm_lab.tasks.generation import beam
 from minilm_lab.tasks.generation import model as models

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from minilm_lab.tasks.batching import Samples
+    from minilm_lab.data.loading import Samples
     from minilm_lab.tasks.generation.features import TextFeatures
     from minilm_lab.tasks.module import TaskModule
 

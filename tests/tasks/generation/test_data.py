@@ -11,7 +11,6 @@ import pytest
 from data.helpers import byte_bpe, wordpiece
 
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.feature_cache import FeatureCache
 from minilm_lab.tasks.generation.features import TextFeatures, featurize
 from minilm_lab.tasks.generation.task import GenerationTask
 from tasks.helpers import judged, make_split, pairs_of, references
@@ -108,9 +107,7 @@ def test_features_are_kept_and_found_again(tmp_path: Path) -> None:
     data = write(tmp_path / "d", train=rows(("the cat", "a mat")), validation=rows(("rain", "fell")))
     own = task(data, length=40, target_length=8)
     splits = own.load(None, tmp_path)
-    cache = FeatureCache(tmp_path / "cache", wordpiece())
-    first = cache.featurize(own, splits, "train")
-    again = cache.featurize(own, splits, "train")
+    first, again = (own.samples(splits, "train", wordpiece(), tmp_path / "cache") for _ in range(2))
     assert isinstance(first, TextFeatures) and isinstance(again, TextFeatures)
     assert list((tmp_path / "cache" / "features").glob("*/index.json"))
     assert again.input_ids[0].tolist() == first.input_ids[0].tolist() and again.rules == first.rules

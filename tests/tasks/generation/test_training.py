@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.finetune import plan
+from minilm_lab.data.loading import eval_batches
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.base import Backbone
-from minilm_lab.tasks.batching import eval_batches
 from minilm_lab.tasks.generation import check, scores
 from minilm_lab.tasks.generation.features import featurize
 from minilm_lab.tasks.generation.model import Symbols, load

@@ -1,5 +1,6 @@
-"""Features from the cache against those of ``Task.featurize``, and what happens to broken or foreign files."""
+"""Samples from the token cache against those of ``Task.features``, and what happens to broken or foreign files."""
 
+import copy
 import dataclasses
 import json
 import logging
@@ -12,9 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
+from minilm_lab.data import token_cache
 from minilm_lab.data.splits import Splits
-from minilm_lab.tasks import feature_files
-from minilm_lab.tasks.feature_cache import FeatureCache
+from minilm_lab.runs.fingerprints import file_checksum
 from minilm_lab.tasks.features import Features
 from minilm_lab.tasks.hub import HubTask
 from minilm_lab.tasks.span import SpanTask
@@ -59,8 +60,8 @@ KINDS = {
 }
 
 
-def cached(cache, task, split, *, training):
-    return cache.featurize(task, Splits(split, split), "train" if training else "dev")
+def cached(cache, task, split, tokenizer, *, training=True):
+    return task.samples(Splits(split, split), "train" if training else "dev", tokenizer, cache)
 
 
 def same(found, expected):
@@ -99,8 +100,8 @@ def test_the_cache_gives_what_tokenising_gives(kind, tmp_path, tokenizer, counte
     for split, training in ((splits.train, True), (splits.dev, False)):
         expected = featurized(task, split, tokenizer, training=training)
         del counted[:]
-        for _ in range(3):  # a new cache object each time, as in a new process
-            found = cached(FeatureCache(tmp_path / "cache", tokenizer), task, split, training=training)
+        for _ in range(3):
+            found = cached(tmp_path / "cache", task, split, tokenizer, training=training)
             same(found, expected)
         assert len(counted) == 1
         chosen = np.arange(len(expected))
@@ -115,64 +116,45 @@ def test_large_files_are_mapped_and_equal(tmp_path, tokenizer, monkeypatch):
     task = spans(tmp_path / "data")
     split = task.load(None, tmp_path / "cache").train
     expected = featurized(task, split, tokenizer, training=True)
-    monkeypatch.setattr(feature_files, "_MAPPED", 1)
-    cache = FeatureCache(tmp_path / "cache", tokenizer)
-    cached(cache, task, split, training=True)
-    found = cached(cache, task, split, training=True)
+    monkeypatch.setattr(token_cache, "_MAPPED", 1)
+    cache = tmp_path / "cache"
+    cached(cache, task, split, tokenizer)
+    found = cached(cache, task, split, tokenizer)
     same(found, expected)
     with pytest.raises(ValueError, match="read-only"):
         found.input_ids[0][0] = 7
 
 
-def test_what_decides_features_decides_the_key(tmp_path, tokenizer):
+def test_what_decides_features_decides_the_key(tmp_path, tokenizer, monkeypatch):
     task = classification(tmp_path / "data", True)
     split = task.load(None, tmp_path / "cache").train
-    cache = FeatureCache(tmp_path, tokenizer)
+    keys = []
+    monkeypatch.setattr(token_cache, "cached", lambda cache, key, *_: keys.append(key))
 
-    def key(task=task, split=split, training=True, cache=cache):
-        return cache.key(task, Splits(split, split), "train" if training else "dev")
+    def key(task=task, split=split, name="train", labels=None, tokenizer=tokenizer):
+        task.samples(Splits(split, split, labels), name, tokenizer, tmp_path)
+        return keys[-1]
 
     base = key()
     assert base == key() and len(base) == 32
     # Calls of the tokenizer leave their truncation behind in it.
     featurized(task, split, tokenizer, training=True)
-    assert key(cache=FeatureCache(tmp_path, tokenizer)) == base
-    assert key(task=dataclasses.replace(task, name="y")) == base
+    assert key() == key(task=dataclasses.replace(task, name="y")) == base
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core["model"]["vocab"]["zz"] = len(core["model"]["vocab"])
+    larger = copy.deepcopy(tokenizer)
+    larger._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(core))
     other = [
         key(task=dataclasses.replace(task, length=9)),
         key(split=split.remove_columns("text").add_column("text", [*split["text"][:-1], "g"])),
         key(split=split.remove_columns("label").add_column("label", [*split["label"][:-1], 1])),
-        key(training=False),
+        key(name="dev"),
+        key(labels=["O", "I"]),
+        key(labels=["I", "O"]),
+        key(tokenizer=larger),
     ]
-    tokenizer.truncation_side = "left"
-    try:
-        other.append(key(cache=FeatureCache(tmp_path, tokenizer)))
-    finally:
-        tokenizer.truncation_side = "right"
-    assert len({base, *other}) == 6
-
-
-def test_another_vocabulary_is_another_tokenizer(tmp_path, tokenizer):
-    changed = FeatureCache(tmp_path, tokenizer)
-    core = json.loads(tokenizer.backend_tokenizer.to_str())
-    core["model"]["vocab"]["zz"] = len(core["model"]["vocab"])
-    copy = type(tokenizer)(
-        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(core)),
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_input_names=tokenizer.model_input_names,
-    )
-    assert FeatureCache(tmp_path, copy).rules != changed.rules
-
-
-def test_classes_of_tags_are_part_of_the_key(tmp_path, tokenizer):
-    task = tokens(tmp_path / "data")
-    split = task.load(None, tmp_path / "cache").train
-    cache = FeatureCache(tmp_path / "cache", tokenizer)
-    keys = [cache.key(task, Splits(split, split, names), "train") for names in (["O", "I"], ["I", "O"])]
-    assert keys[0] != keys[1]
+    monkeypatch.setattr(tokenizer, "truncation_side", "left")
+    assert len({base, *other, key()}) == 9
 
 
 def folders(cache):
@@ -195,40 +177,40 @@ def test_broken_files_are_made_again(harm, name, tmp_path, tokenizer, counted, c
     task = classification(tmp_path / "data", True)
     split = task.load(None, tmp_path / "cache").train
     expected = featurized(task, split, tokenizer, training=True)
-    cache = FeatureCache(tmp_path / "cache", tokenizer)
-    cached(cache, task, split, training=True)
+    cache = tmp_path / "cache"
+    cached(cache, task, split, tokenizer)
     (folder,) = folders(tmp_path / "cache")
     harm(folder / name)
     del counted[:]
-    same(cached(cache, task, split, training=True), expected)
-    same(cached(cache, task, split, training=True), expected)
+    same(cached(cache, task, split, tokenizer), expected)
+    same(cached(cache, task, split, tokenizer), expected)
     assert len(counted) == 1
-    assert "are made again" in caplog.text
+    assert "it is made again" in caplog.text
 
 
 def test_an_index_that_names_foreign_code_is_not_followed(tmp_path, tokenizer, counted):
     task = classification(tmp_path / "data", False)
     split = task.load(None, tmp_path / "cache").train
-    cache = FeatureCache(tmp_path / "cache", tokenizer)
-    cached(cache, task, split, training=True)
+    cache = tmp_path / "cache"
+    cached(cache, task, split, tokenizer)
     (folder,) = folders(tmp_path / "cache")
     index = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({**index, "class": "os:system"}))
-    assert type(cached(cache, task, split, training=True)) is Features
+    assert type(cached(cache, task, split, tokenizer)) is Features
     assert len(counted) == 2
 
 
 def test_pickles_are_neither_written_nor_read(tmp_path, tokenizer, counted):
     task = classification(tmp_path / "data", False)
     split = task.load(None, tmp_path / "cache").train
-    cache = FeatureCache(tmp_path / "cache", tokenizer)
-    cached(cache, task, split, training=True)
+    cache = tmp_path / "cache"
+    cached(cache, task, split, tokenizer)
     (folder,) = folders(tmp_path / "cache")
     np.save(folder / "labels.npy", np.asarray([print, 1], dtype=object), allow_pickle=True)
     index = json.loads((folder / "index.json").read_text())
-    index["checksums"]["labels.npy"] = feature_files._checksum(folder / "labels.npy")
+    index["checksums"]["labels"] = file_checksum(folder / "labels.npy")
     (folder / "index.json").write_text(json.dumps(index))
-    assert cached(cache, task, split, training=True).labels.dtype == np.int64
+    assert cached(cache, task, split, tokenizer).labels.dtype == np.int64
     assert len(counted) == 2
 
 
@@ -238,7 +220,7 @@ def test_warnings_are_given_again(tmp_path, tokenizer, caplog):
     given = []
     for _ in range(2):
         caplog.clear()
-        cached(FeatureCache(tmp_path / "cache", tokenizer), task, split, training=True)
+        cached(tmp_path / "cache", task, split, tokenizer)
         given.append([r.getMessage() for r in caplog.records if r.levelno == logging.WARNING])
     assert given[0] == given[1]
     assert "longer than task.max_question=2 tokens" in given[0][0]
@@ -259,10 +241,10 @@ class OddTask(HubTask):
 def test_what_cannot_be_kept_is_made_each_time(tmp_path, tokenizer):
     plain = classification(tmp_path / "data", False)
     split = plain.load(None, tmp_path / "cache").train
-    cache = FeatureCache(tmp_path / "cache", tokenizer)
+    cache = tmp_path / "cache"
     task = OddTask(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
     for _ in range(2):
-        found = cached(cache, task, split, training=True)
+        found = cached(cache, task, split, tokenizer)
         assert len(found) == 4 and type(found) is Odd
     assert folders(tmp_path / "cache") == []
 
@@ -274,13 +256,13 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, tokenizer, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(feature_files, "write", full)
-    found = cached(FeatureCache(tmp_path / "cache", tokenizer), task, split, training=True)
+    monkeypatch.setattr(token_cache, "write_samples", full)
+    found = cached(tmp_path / "cache", task, split, tokenizer)
     assert len(found) == 4 and len(counted) == 1
     assert "No space left" in caplog.text
     assert folders(tmp_path / "cache") == []
     (tmp_path / "file").write_text("")
-    found = cached(FeatureCache(tmp_path / "file", tokenizer), task, split, training=True)
+    found = cached(tmp_path / "file", task, split, tokenizer)
     assert len(found) == 4 and len(counted) == 2
 
 
@@ -293,7 +275,7 @@ def _make(tmp_path, task, split, tokenizer, marks, number, gate):
 
     type(task).features = marking
     gate.wait()
-    found = cached(FeatureCache(tmp_path / "cache", tokenizer), task, split, training=True)
+    found = cached(tmp_path / "cache", task, split, tokenizer)
     assert len(found) == len(split)
 
 

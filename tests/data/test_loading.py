@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tasks.helpers import pairs_of
 
-from minilm_lab.tasks.batching import batches_per_epoch, epoch_order, eval_batches, loader
+from minilm_lab.data.loading import batches_per_epoch, by_length, epoch_order, eval_batches
 from minilm_lab.tasks.features import Features
 from minilm_lab.tasks.hub import HubTask
-from tasks.helpers import pairs_of
 
 
 def make(lengths, segments=True) -> Features:
@@ -28,7 +28,7 @@ def make(lengths, segments=True) -> Features:
 
 
 def take(features, count, **settings_):
-    return [batch["labels"].tolist() for batch in itertools.islice(loader(features, **settings_), count)]
+    return [batch["labels"].tolist() for batch in itertools.islice(by_length(features, **settings_), count)]
 
 
 shapes = st.tuples(
