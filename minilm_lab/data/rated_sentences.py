@@ -64,7 +64,10 @@ def _merge(sentences: list[Sentence]) -> list[Sentence]:
     for s in sentences:
         ratings.setdefault(s.key, []).append(s.rating)
         first.setdefault(s.key, s)
-    return [Sentence(s.id, s.text, float(np.mean(ratings[key])), key) for key, s in first.items()]
+    means = {
+        key: values[0] if len(values) == 1 else float(np.mean(values)) for key, values in ratings.items()
+    }
+    return [Sentence(s.id, s.text, means[key], key) for key, s in first.items()]
 
 
 def _read(domain: str, cache: Path) -> list[Sentence]:

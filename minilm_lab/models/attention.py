@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING
 
 from minilm_lab.models.families import family_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PLAIN_UP_TO = 256
 """Tokens. On a CPU with bfloat16 tiles the fused attention kernel's backward takes 2 to 6 times as long as plain

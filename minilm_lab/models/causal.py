@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import folders, sources
 from minilm_lab.models.adapters import base_of, is_adapter, load_adapter
 from minilm_lab.models.next_token import Head
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 #: How the library's classes with a head for the next token are called.
 HEADS = ("ForCausalLM", "LMHeadModel")
@@ -36,6 +32,8 @@ def load_causal(
 
     An adapter's folder is loaded on the model that it names, with its own tokenizer if it has one.
     """
+    from transformers import AutoModelForCausalLM
+
     if is_adapter(where):
         base, base_revision = base_of(where)
         model, tokenizer = load_causal(
@@ -60,6 +58,8 @@ def load_causal(
 
 def check_causal(config: PretrainedConfig, what: str) -> None:
     """LabError unless models of this family predict the next token."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
     # Encoders are in the library's list of causal models too, as decoders of sequence-to-sequence models.
     encoder = type(config) in AutoModelForMaskedLM._model_mapping and not getattr(config, "is_decoder", False)
     if type(config) not in AutoModelForCausalLM._model_mapping or encoder or config.is_encoder_decoder:
@@ -111,6 +111,8 @@ def with_head(
             teacher's and stays so.
         teacher: with its head; None: nothing is copied.
     """
+    from transformers import AutoModelForCausalLM
+
     config = body.config
     config.tie_word_embeddings = keys == "tied"
     # The library's own initialisation draws from the global generator: leave it as it was found.

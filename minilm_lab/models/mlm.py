@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
 
 def has_head(config: PretrainedConfig) -> bool:
     """Whether the library knows a masked-LM model of this family."""
+    from transformers import AutoModelForMaskedLM
+
     return type(config) in AutoModelForMaskedLM._model_mapping
 
 
@@ -25,6 +29,8 @@ def load_masked_lm(
     LabError for a family without such heads, and for weights that lack the head's parameters: the library would
     draw them at random and only warn. `name`: short name of the teacher, for the command that trains a head.
     """
+    from transformers import AutoModelForMaskedLM
+
     trust = {"trust_remote_code": True} if settings.get("trust_remote_code") else {}
     config = sources.load_config(where, revision, what, **trust)
     check_family(config, what)
@@ -49,6 +55,8 @@ def check_family(config: PretrainedConfig, what: str) -> None:
 
 def new_masked_lm(config: PretrainedConfig, seed: int) -> PreTrainedModel:
     """A masked-LM model with random weights, in float32; the same seed gives the same weights."""
+    from transformers import AutoModelForMaskedLM
+
     check_family(config, "masked-LM head")
     # The library's own initialisation draws from the global generator: leave it as it was found.
     with torch.random.fork_rng(devices=[]):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from minilm_lab.models.families import Family, family_of
 from minilm_lab.models.modules import get, maybe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def copy_layers(body: PreTrainedModel, teacher: PreTrainedModel, numbers: Sequence[int]) -> None:

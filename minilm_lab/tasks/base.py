@@ -45,6 +45,8 @@ class Task(ABC):
     """What this class can learn: values of `kind`."""
     elsewhere: ClassVar[frozenset[str]] = frozenset({"name", "path", "official"})
     """Fields that say what the task is called or where its data lies, not what is computed."""
+    pinned: ClassVar[bool] = False
+    """Whether the data is a function of the settings and of this code alone, as an exact version of a package is."""
     judged_each_epoch: ClassVar[bool] = True
     """Whether dev is judged after each epoch. False where that takes longer than the epoch, as generating texts
     does: then it is judged at the end, or after each epoch only to choose the best one (tune.select=best)."""

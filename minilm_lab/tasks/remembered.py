@@ -51,7 +51,8 @@ class TaskData:
 def data_of(task: Task, hub: str | None, cache: Path) -> TaskData:
     """The data of a task: read, unless it was before and nothing touched its files since.
 
-    Files are those that the task's settings name, here or in the local hub; what comes from elsewhere is read each time.
+    Files are those that the task's settings name, here or in the local hub; what comes from elsewhere is read each time,
+    unless it is pinned.
     """
     place = _place(task, hub, cache)
     known = None if place is None else read_json(place)
@@ -86,7 +87,7 @@ def _place(task: Task, hub: str | None, cache: Path) -> Path | None:
         reader = states([*(code / "tasks").rglob("*.py"), *(code / "data").rglob("*.py")], settled=False)
     except (OSError, Unsettled):
         return None
-    if not files:
+    if not files and not task.pinned:
         return None
     text = json.dumps([type(task).__qualname__, repr(task), hub, files, reader])
     return cache / "fingerprints" / f"task-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}.json"

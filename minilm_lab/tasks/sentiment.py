@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ SCALE = 4.0
 @dataclass
 class Sentiment(LabelTask):
     """Human-rated sentences out of a package: accuracy of the sign, and correlation with the rating."""
+
+    pinned: ClassVar[bool] = True
 
     name: str = "sentiment"
     kind: str = "regression"

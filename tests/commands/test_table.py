@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,25 @@ def test_a_table_is_made_and_then_answered_from_its_records(tables: Tables) -> N
     assert again.code == 0, again.err
     assert again.out == made.out
     assert tables.make("dry=true").out.count("done   ") == 5
+
+
+def test_pictures_are_drawn_again_only_where_numbers_changed(tables: Tables) -> None:
+    """And where a command was killed between the numbers and the page."""
+    tables.write(TEACHER)
+    tables.make()
+    folder = tables.runs / "tables" / "tiny"
+    page, picture = folder / "index.html", folder / "scores.png"
+    drawn = picture.read_bytes()
+    picture.write_bytes(b"mine")
+    tables.make(models=False)
+    assert picture.read_bytes() == b"mine"
+    os.utime(page, (1, 1))
+    tables.make(models=False)
+    assert picture.read_bytes() == drawn
+    tables.write({**TEACHER, "title": "Another title"})
+    picture.write_bytes(b"mine")
+    tables.make(models=False)
+    assert picture.read_bytes() != b"mine" and "Another title" in page.read_text()
 
 
 def test_a_row_that_fails_stops_no_other_and_is_named(tables: Tables) -> None:

@@ -16,6 +16,7 @@ from minilm_lab.runs import fingerprints
 from minilm_lab.tasks.base import Task
 from minilm_lab.tasks.hub import HubTask
 from minilm_lab.tasks.remembered import data_of
+from minilm_lab.tasks.sentiment import Sentiment
 
 
 @pytest.fixture
@@ -106,3 +107,22 @@ def test_data_of_the_hub_itself_is_not_remembered(
     monkeypatch.setattr(HubTask, "load", lambda self, hub, cache: splits)
     data_of(wanted, None, tmp_path / "cache")
     assert not (tmp_path / "cache" / "fingerprints").exists()
+
+
+def test_data_of_a_pinned_package_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "SETTLED", -1.0)
+    seen: list[str] = []
+    load = Sentiment.load
+
+    def noted(self: Sentiment, hub: str | None, cache: Path) -> Any:
+        seen.append(self.name)
+        return load(self, hub, Path(".cache"))
+
+    monkeypatch.setattr(Sentiment, "load", noted)
+    try:
+        data = data_of(Sentiment(), None, tmp_path)
+    except LabError as error:
+        pytest.skip(str(error).splitlines()[0])
+    assert data_of(Sentiment(), None, tmp_path).fingerprint == data.fingerprint and len(seen) == 1
+    other = data_of(Sentiment(domains=["movie"]), None, tmp_path)
+    assert other.fingerprint != data.fingerprint and len(seen) == 2

@@ -114,28 +114,43 @@ def write(
     planned: Sequence[CellPlan],
     known: Sequence[records.Record],
 ) -> Path:
-    """Write the table's files, plots and page; returns the page."""
-    from minilm_lab.reports import plots
-    from minilm_lab.reports.heatmap import heatmap
-    from minilm_lab.reports.page import write_page
-
+    """Write the table's files, plots and page; returns the page. What shows the same numbers as before stays as it is."""
     distilled = {record.identity: record for record in known if record.command == "distill"}
     shown = [
         curves.curve_of(distilled[identity], title)
         for identity, title in _distillations(planned).items()
         if identity in distilled
     ]
+    page, data = out / "index.html", [out / "table.json", out / "curves.json"]
+    before = _contents(data) if _written_after(page, data) else None
     write_files(rendered, out)
     choices = choosing.choices_csv(planned, completed(known))
     if choices:
         write_atomically(out / "choices.csv", choices.encode())
     if shown:
         curves.write_curves(shown, out / "curves.json")
+    if before == _contents(data):
+        page.touch()
+        return page
+    from minilm_lab.reports import plots
+    from minilm_lab.reports.heatmap import heatmap
+    from minilm_lab.reports.page import write_page
+
     pictures = {"scores": plots.scores(rendered), "loss": plots.losses(shown), "heatmap": heatmap(rendered)}
     for name, picture in pictures.items():
         if picture is not None:
             picture.png(out / f"{name}.png")
-    return write_page(out / "index.html", spec.title, spec.intro, rendered, shown, spec.notes)
+    return write_page(page, spec.title, spec.intro, rendered, shown, spec.notes)
+
+
+def _contents(files: Sequence[Path]) -> list[bytes]:
+    return [file.read_bytes() if file.is_file() else b"" for file in files]
+
+
+def _written_after(page: Path, files: Sequence[Path]) -> bool:
+    """Whether the page was finished after these files: a killed command leaves it older."""
+    written = [file.stat().st_mtime_ns for file in files if file.is_file()]
+    return page.is_file() and page.stat().st_mtime_ns >= max(written, default=0)
 
 
 def _distillations(planned: Sequence[CellPlan]) -> dict[str, Any]:
