@@ -161,12 +161,11 @@ class HubTask(LabelTask):
         source, training = self._source(), self._training_source()
         train_data = training.split(training.open(hub, cache), self.train_split, "task.train_split")
         names = self._names(train_data, training)
-        train, dropped = self._read(training, train_data, self.train_split, names)
         notes: list[str] = []
         extra: dict[str, Dataset] = {}
+        train, dropped = self._read(training, train_data, self.train_split, names, "train", notes)
         if self.dev_fraction is not None:
-            train, dev = holdout.hold_out(train, self.dev_fraction)
-            notes.append(f"dev: {self.dev_fraction:.0%} of train held out by hash")
+            train, dev = self._hold_out(train, self.dev_fraction, notes)
         else:
             dev_source, dev_data, split = self._dev(source, hub, cache)
             if (str(dev_source), split) == (str(training), self.train_split):
@@ -174,14 +173,14 @@ class HubTask(LabelTask):
                     f"task.dev_split={split} is the training split: scores on it would say nothing. Name another "
                     f"split, or hold out a share of it with task.dev_fraction=0.1."
                 )
-            dev, unlabelled = self._read(dev_source, dev_data[split], self.dev_split, names)
+            dev, unlabelled = self._read(dev_source, dev_data[split], self.dev_split, names, "dev", notes)
             dropped += unlabelled
             for name, wanted in self.extra_splits.items():
                 if wanted not in dev_data:
                     notes.append(f"not scored: {name}, {dev_source} has no split '{wanted}'")
                     continue
                 part = dev_source.split(dev_data, wanted, f"task.extra_splits.{name}")
-                extra[name], unlabelled = self._read(dev_source, part, wanted, names)
+                extra[name], unlabelled = self._read(dev_source, part, wanted, names, name, notes)
                 dropped += unlabelled
         if self.test:
             extra |= self._tests(source, hub, cache)
@@ -231,9 +230,18 @@ class HubTask(LabelTask):
             key="task.train_from",
         )
 
-    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
-        """The examples of a split, and how many were dropped for want of a label."""
+    def _read(
+        self, source: Source, data: Any, split: str, names: list[str] | None, part: str, notes: list[str]
+    ) -> tuple[Dataset, int]:
+        """The rows of a split, and how many were dropped for want of a label.
+
+        part: "train", "dev" or another that is judged; what is to be said of it beside is added to `notes`.
+        """
         return source.read(data, split, names, self.bounds)
+
+    def _hold_out(self, train: Dataset, share: float, notes: list[str]) -> tuple[Dataset, Dataset]:
+        notes.append(f"dev: {share:.0%} of train held out by hash")
+        return holdout.hold_out(train, share)
 
     def _names(self, train: Any, training: Source) -> list[str] | None:
         """The classes; None for a regression."""
@@ -246,10 +254,14 @@ class HubTask(LabelTask):
             )
         return names
 
+    def _dev_source(self, source: Source) -> Source:
+        if self.dev_path is None:
+            return source
+        return replace(source, path=self.dev_path, config=None, prefix="dev_")
+
     def _dev(self, source: Source, hub: str | None, cache: Path) -> tuple[Source, Any, str]:
         """Where the dev split lies, the open data, and the split's name there."""
-        if self.dev_path is not None:
-            source = replace(source, path=self.dev_path, config=None, prefix="dev_")
+        source = self._dev_source(source)
         data = source.open(hub, cache)
         split = self.dev_split
         if split not in data and source.is_file(hub):

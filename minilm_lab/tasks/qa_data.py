@@ -8,10 +8,8 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minilm_lab.data.formats import Reading
 from minilm_lab.data.splits import numbered, table
 from minilm_lab.errors import LabError
 from minilm_lab.tasks.columns import texts
@@ -22,49 +20,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("question", "context", "answers")
 NO_SPAN = [-1, -1]
 """The label of a question that has no answer in its context."""
 
 
-def read_split(
-    path: str,
-    config: str | None,
-    split: str,
-    key: str,
-    hub: str | None,
-    cache: Path,
-    setting: str = "task.path",
-    encoding: str | None = None,
-) -> Dataset:
-    """One split of `path`, with the columns question, context and answers, and id where there is one.
-
-    path: what `open_data` opens; a file of SQuAD's JSON has these columns too. key, setting: the settings that name the
-    split and the path, for messages. Raises LabError.
-    """
-    group, _, name = setting.rpartition(".")
-    source = Source(path, config, [], "", Reading(encoding), key=group, prefix=name.removesuffix("path"))
-    data = source.open(hub, cache)
-    if source.is_file(hub):
-        (split,) = data  # a file is one split, whatever it is called
-    found = source.split(data, split, f"task.{key}", labelled=False)
-    missing = next((column for column in COLUMNS if column not in found.column_names), None)
-    if missing is not None:
-        raise LabError(
-            f"{setting}={path}: there is no column '{missing}' in '{split}'; question answering needs "
-            f"{', '.join(COLUMNS)} (and id), and there are: {', '.join(found.column_names)}."
-        )
-    return found
-
-
 def questions(
-    data: Dataset,
-    split: str,
-    *,
-    unanswerable: bool,
-    misaligned: str,
-    training: bool,
-    setting: str = "task.path",
+    source: Source, data: Dataset, split: str, *, unanswerable: bool, misaligned: str, training: bool
 ) -> tuple[Dataset, int]:
     """The rows of a split: text (question), pair (context), label, and gold: all right answers' texts.
 
@@ -72,31 +33,31 @@ def questions(
     are not where the data says. Questions with such an answer are dropped from training (there is nothing right
     to learn) and kept for scores, which compare texts alone; with misaligned="fail" they are an error. An
     unanswerable question has the label [−1, −1] and no gold, and is an error unless `unanswerable`; so is, in training,
-    an answer without a place that stands in its context more than once. setting: the one that holds the path, for
-    messages.
+    an answer without a place that stands in its context more than once.
     """
-    asked = texts(data, "question", setting, split).to_pylist()
-    contexts = texts(data, "context", setting, split).to_pylist()
+    question, context = source.text
+    asked = texts(data, question, f"{source.key}.text", split).to_pylist()
+    contexts = texts(data, context, f"{source.key}.text", split).to_pylist()
     given = [
-        [] if impossible else _answers(cell, split, setting)
-        for cell, impossible in zip(_cells(data), _impossible(data), strict=True)
+        [] if impossible else _answers(cell, f"{source.setting}: the answers of '{split}'")
+        for cell, impossible in zip(_cells(data, source.label), _impossible(data), strict=True)
     ]
     there = "id" in data.column_names
     ids = [str(i) for i in data["id"][:]] if there else numbered(split, len(asked)).to_pylist()
     if not training:
-        check_ids(ids, split, setting)
-    without = sum(1 for answers in given if not answers)
+        check_ids(ids, split, source.setting)
+    without = given.count([])
     if without and not unanswerable:
         raise LabError(
             f"task.unanswerable=false, but {without} of {len(asked)} questions of '{split}' have no answer. "
             f"Use task.unanswerable=true (as task=squad_v2 does)."
         )
-    if training:
-        _check_places(given, contexts, ids, split, setting)
     places = [
-        [_place(text, start, context) for text, start in answers]
-        for answers, context in zip(given, contexts, strict=True)
+        [_place(text, start, where) for text, start in answers]
+        for answers, where in zip(given, contexts, strict=True)
     ]
+    if training:
+        _check_places(given, contexts, ids, f"{source.setting}: {{}} of {len(ids)} answers of '{split}'")
     astray = [
         n
         for n, answers in enumerate(given)
@@ -117,16 +78,12 @@ def questions(
     gone = set(astray) if training else set()
     rows = [n for n in range(len(asked)) if n not in gone]
     if not rows:
-        raise LabError(f"{setting}: no question of '{split}' has an answer that is in its context.")
-    spans = [
-        [at[0], at[0] + len(answers[0][0])] if answers else NO_SPAN
-        for answers, at in zip(given, places, strict=True)
-    ]
+        raise LabError(f"{source.setting}: no question of '{split}' has an answer that is in its context.")
     whole = table(
         id=[ids[n] for n in rows],
         text=[asked[n].strip() for n in rows],
         pair=[contexts[n] for n in rows],
-        label=[spans[n] for n in rows],
+        label=[[places[n][0], places[n][0] + len(given[n][0][0])] if given[n] else NO_SPAN for n in rows],
         gold=[[text for text, _ in given[n]] for n in rows],
     )
     return whole, len(astray)
@@ -141,9 +98,9 @@ def check_ids(ids: Sequence[str], split: str, setting: str) -> None:
         )
 
 
-def _cells(data: Dataset) -> list[Any]:
+def _cells(data: Dataset, column: str) -> list[Any]:
     """The cells of answers; where a column of their places stands beside them, with these."""
-    cells: list[Any] = data["answers"][:]
+    cells: list[Any] = data[column][:]
     if "answer_start" not in data.column_names:
         return cells
     starts = data["answer_start"][:]
@@ -160,7 +117,7 @@ def _impossible(data: Dataset) -> list[bool]:
     return [str(cell).strip().lower() in ("true", "1", "1.0", "yes") for cell in data["is_impossible"][:]]
 
 
-def _answers(cell: Any, split: str, setting: str) -> list[tuple[str, int | None]]:
+def _answers(cell: Any, where: str) -> list[tuple[str, int | None]]:
     """(text, first character or None) of each answer that has a text, in any of the public layouts.
 
     That is a dictionary of lists or of one text, a list of dictionaries or of texts, one text, or one of these written as
@@ -182,7 +139,7 @@ def _answers(cell: Any, split: str, setting: str) -> list[tuple[str, int | None]
         return [(text, None if start is None or start < 0 else start) for text, start in filled]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LabError(
-            f"{setting}: the answers of '{split}' need a text each, and where it starts (answer_start); there is "
+            f"{where} need a text each, and where it starts (answer_start); there is "
             f"{str(cell)[:200]!r} ({type(error).__name__}: {error})."
         ) from error
 
@@ -208,7 +165,7 @@ def _place(text: str, start: int | None, context: str) -> int:
 
 
 def _check_places(
-    given: list[list[tuple[str, int | None]]], contexts: list[str], ids: list[str], split: str, setting: str
+    given: list[list[tuple[str, int | None]]], contexts: list[str], ids: list[str], where: str
 ) -> None:
     several = [
         n
@@ -220,7 +177,6 @@ def _check_places(
     if several:
         n = several[0]
         raise LabError(
-            f"{setting}: {len(several)} of {len(given)} answers of '{split}' have no answer_start and stand in their "
-            f"context more than once, the first: {ids[n]} has {given[n][0][0]!r}. Give answer_start, the number of the "
-            f"answer's first character."
+            f"{where.format(len(several))} have no answer_start and stand in their context more than once, the first: "
+            f"{ids[n]} has {given[n][0][0]!r}. Give answer_start, the number of the answer's first character."
         )

@@ -40,6 +40,11 @@ class Source:
     def __str__(self) -> str:
         return self.path if self.config is None else f"{self.path} ({self.config})"
 
+    @property
+    def setting(self) -> str:
+        """The setting that names its path, for messages."""
+        return f"{self.key}.{self.prefix}path"
+
     def is_file(self, hub: str | None) -> bool:
         """Whether it is one file: that is one split, whatever it is called."""
         place = place_of(self.path, hub)

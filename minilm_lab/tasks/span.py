@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from omegaconf import MISSING
 
 from minilm_lab.data import holdout
-from minilm_lab.data.formats import Reading
-from minilm_lab.data.reading import place_of
 from minilm_lab.data.splits import Splits, references
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.result import Result
 from minilm_lab.tasks import qa_scores
-from minilm_lab.tasks.base import Backbone, Task
+from minilm_lab.tasks.base import Backbone
+from minilm_lab.tasks.hub import HubTask
 from minilm_lab.tasks.metrics import check_finite
-from minilm_lab.tasks.notes import data_note
-from minilm_lab.tasks.qa_data import check_ids, questions, read_split
+from minilm_lab.tasks.qa_data import check_ids, questions
+from minilm_lab.tasks.reading import Source
 from minilm_lab.tasks.scripts import SPACELESS, by_characters
 
 if TYPE_CHECKING:
@@ -45,33 +42,23 @@ _OF_ANSWERABLE, _OF_UNANSWERABLE = "; questions that have an answer", "; questio
 
 
 @dataclass
-class SpanTask(Task):
+class SpanTask(HubTask):
     """Answer a question with a piece of its context, or (``unanswerable``) with nothing."""
 
     kinds: ClassVar[tuple[str, ...]] = ("span",)
     normalisations: ClassVar[tuple[str, ...]] = (qa_scores.AUTO, qa_scores.SQUAD, qa_scores.CHARACTERS)
     """Values of `normalisation`."""
-    elsewhere: ClassVar[frozenset[str]] = Task.elsewhere | {"dev_path", "encoding"}
 
     kind: str = "span"
     length: int = 384
     metrics: list[str] = field(default_factory=lambda: ["f1", "exact_match"])
     score: str = "f1"
-    path: str = MISSING
-    """Hub id, a folder in the hub's layout, a file of SQuAD's JSON, or a folder of such files."""
-    config: str | None = None
-    """Configuration of the data set, where it has several."""
-    encoding: str | None = None
-    """Of text files, such as "utf-16"; null = UTF-8."""
-    dev_path: str | None = None
-    """The same for the split that scores are computed on; null = as for training."""
+    text: list[str] = field(default_factory=lambda: ["question", "context"])
+    """The columns of questions and of contexts."""
+    label: str = "answers"
+    """The column of answers, in any of the public layouts; SQuAD's JSON has these columns too."""
     dev_config: str | None = None
-    dev_fraction: float | None = None
-    """Where there is no dev split: hold out the questions of this share of the training split's contexts, chosen by a
-    hash of the context."""
-    train_split: str = "train"
-    """Names of the splits to train on and to score on."""
-    dev_split: str = "validation"
+    """Configuration of the data of `dev_path`."""
     stride: int = 128
     """Tokens from the start of one window of a long context to the start of the next."""
     max_question: int = 64
@@ -87,38 +74,30 @@ class SpanTask(Task):
     or "auto": by the script of most right answers."""
     misaligned: str = "drop"
     """Answers that are not in their context where the data says: "drop" such questions from training, or "fail"."""
-    train_examples: int | None = None
-    """Train on only this many questions (the first in the order of a hash of their text); null = on all."""
-    official: dict[str, int] = field(default_factory=dict)
-    """Official numbers of questions, {train: …, dev: …}; a score on other numbers says so."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.misaligned not in ("drop", "fail"):
-            raise LabError(
-                f"task.misaligned={self.misaligned}: allowed are drop, fail.{nearest(self.misaligned, ('drop', 'fail'))}"
-            )
-        if self.normalisation not in self.normalisations:
-            raise LabError(
-                f"task.normalisation={self.normalisation}: allowed are {', '.join(self.normalisations)}."
-                f"{nearest(self.normalisation, self.normalisations)}"
-            )
-        Reading(self.encoding)
-        holdout.check_share(self.dev_fraction, self.dev_path)
+        for name, known in (("misaligned", ("drop", "fail")), ("normalisation", self.normalisations)):
+            value = getattr(self, name)
+            if value not in known:
+                raise LabError(f"task.{name}={value}: allowed are {', '.join(known)}.{nearest(value, known)}")
         for name in ("stride", "max_question", "max_answer", "n_best"):
             if getattr(self, name) < 1:
                 raise LabError(f"task.{name}={getattr(self, name)} must be 1 or more.")
-        if self.train_examples is not None and self.train_examples < 1:
-            raise LabError(f"task.train_examples={self.train_examples} must be at least 1, or null for all.")
         needed = self.max_question + SPECIALS + ROOM
         if self.length < needed:
             raise LabError(
                 f"task.length={self.length} leaves no room for a context after a question of "
                 f"task.max_question={self.max_question} tokens; give {needed} or more."
             )
-        for split in self.official:
-            if split not in ("train", "dev"):
-                raise LabError(f"task.official: '{split}' must be 'train' or 'dev'.")
+        if len(self.text) != 2:
+            raise LabError(
+                f"task.text={self.text} must name two columns, those of questions and of contexts."
+            )
+        if self.test:
+            raise LabError(
+                "task.test=true: predictions.json is what the official scripts read; set it to false."
+            )
 
     @property
     def decides(self) -> str:
@@ -150,74 +129,33 @@ class SpanTask(Task):
             "f1_untuned": overlap + untuned,
         }
 
-    def load(self, hub: str | None, cache: Path) -> Splits:
-        """Read train and dev; see `Task.load`."""
-        train, astray = self._read(self.path, self.config, self.train_split, "train_split", hub, cache)
-        counts = {"train": len(train) + astray}
-        notes = [f"{astray:,} training questions dropped: answer not in its context"] if astray else []
-        if self.dev_fraction is None:
-            dev = self._dev(hub, cache, notes)
-        else:
-            # By the context: a paragraph whose other questions were trained on is an easier one.
-            train, dev = holdout.hold_out(train, self.dev_fraction, lambda texts: str(texts[1]))
-            check_ids(dev["id"][:], self.train_split, "task.path")
-            counts["train"] -= len(dev)
-            notes.append(
-                f"dev: the questions of {self.dev_fraction:.0%} of train's contexts, held out by hash"
-            )
-        counts["dev"] = len(dev)
-        if self.train_examples is not None:
-            total = len(train)
-            train = holdout.first(train, self.train_examples, "task.train_examples")
-            notes.append(f"train: first {len(train):,} of {total:,} by hash")
-        return Splits(train, dev, None, data_note(counts, self.official, 0, notes))
+    def _source(self) -> Source:
+        return replace(super()._source(), unlabelled=())
 
-    def _dev(self, hub: str | None, cache: Path, notes: list[str]) -> Dataset:
-        """The split that scores are computed on; what is to be said of it is added to `notes`."""
-        place = place_of(self.path, hub)
-        one_file = place is not None and place.is_file()
-        if self.dev_path is None and one_file:
-            raise LabError(
-                f"task.path={self.path} is one file, and the task needs a dev split too: give task.dev_path=<file>, "
-                f"or hold out a share of its contexts with task.dev_fraction=0.1."
-            )
-        config = self.dev_config or (self.config if self.dev_path is None else None)
-        # A file is one split, whatever it is called.
-        same = (config, self.dev_split) == (self.config, self.train_split) or one_file
-        if same and self.dev_path in (None, self.path):
-            raise LabError(
-                f"dev is the training split (task.dev_path={self.dev_path}, task.dev_split={self.dev_split}): scores "
-                f"on it would say nothing. Name another, or hold out a share of its contexts with "
-                f"task.dev_fraction=0.1."
-            )
-        setting = "task.path" if self.dev_path is None else "task.dev_path"
-        dev, astray = self._read(
-            self.dev_path or self.path, config, self.dev_split, "dev_split", hub, cache, setting
-        )
-        if astray:
-            notes.append(f"{astray:,} dev questions with an answer not in its context (kept)")
-        return dev
+    def _dev_source(self, source: Source) -> Source:
+        """Its configuration is its own, wherever it lies."""
+        source = super()._dev_source(source)
+        return source if self.dev_config is None else replace(source, config=self.dev_config)
 
     def _read(
-        self,
-        path: str,
-        config: str | None,
-        split: str,
-        key: str,
-        hub: str | None,
-        cache: Path,
-        setting: str = "task.path",
+        self, source: Source, data: Any, split: str, names: list[str] | None, part: str, notes: list[str]
     ) -> tuple[Dataset, int]:
-        """The questions of a split, and how many answers are not where the data says; `key` and `setting` name
-        the split and the path in messages."""
-        return questions(
-            read_split(path, config, split, key, hub, cache, setting, self.encoding),
-            split,
-            unanswerable=self.unanswerable,
-            misaligned=self.misaligned,
-            training=key == "train_split",
-            setting=setting,
+        training = part == "train"
+        rows, astray = questions(
+            source, data, split, unanswerable=self.unanswerable, misaligned=self.misaligned, training=training
         )
+        if astray and training:
+            notes.append(f"{astray:,} training questions dropped: answer not in its context")
+        elif astray:
+            notes.append(f"{astray:,} {part} questions with an answer not in its context (kept)")
+        return rows, 0
+
+    def _hold_out(self, train: Dataset, share: float, notes: list[str]) -> tuple[Dataset, Dataset]:
+        """By the context: a paragraph whose other questions were trained on is an easier one."""
+        notes.append(f"dev: the questions of {share:.0%} of train's contexts, held out by hash")
+        train, dev = holdout.hold_out(train, share, lambda texts: str(texts[1]))
+        check_ids(dev["id"][:], self.train_split, "task.path")
+        return train, dev
 
     def module(self, backbone: Backbone, splits: Splits) -> TaskModule:
         """See `Task.module`."""
@@ -229,13 +167,8 @@ class SpanTask(Task):
         """See `Task.features`: windows of question and context."""
         from minilm_lab.tasks.span_features import windows
 
-        return windows(
-            splits.named(name),
-            tokenizer,
-            length=self.length,
-            stride=self.stride,
-            max_question=self.max_question,
-        )
+        sizes = {"length": self.length, "stride": self.stride, "max_question": self.max_question}
+        return windows(splits.named(name), tokenizer, **sizes)
 
     def rule(self, split: str, gold: Sequence[list[str]]) -> str:
         """How the answers of a split are compared: "squad", "characters", or a language for MLQA's rule."""

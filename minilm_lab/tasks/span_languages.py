@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -64,6 +64,10 @@ class CrossLingualSpans(SpanTask):
                     )
         if self.unanswerable:
             raise LabError("task.unanswerable=true has no meaning in a task of several languages; use false.")
+        if self.extra_splits:
+            raise LabError(
+                "task.extra_splits has no meaning in a task of several languages; use task.test_path."
+            )
         if not self.test_path:
             raise LabError("task.test_path must be given, for example task.test_path=google/xquad.")
 
@@ -128,24 +132,24 @@ class CrossLingualSpans(SpanTask):
     ) -> Dataset | None:
         """The test questions of a pair of languages; None where there is no data for it."""
         path, config = self.test_path, _filled(self.test_config, context, question)
-        folder = Path(path)
+        folder = Path(path).expanduser()
         if self.test_file is not None and any(folder.rglob("*.json")):
-            file = folder / _filled(self.test_file, context, question)
-            if not file.is_file():
+            path = str(folder / _filled(self.test_file, context, question))
+            if not Path(path).is_file():
                 return None
-            path = str(file)
+        source = replace(self._source(), path=path, config=config, prefix="test_")
         try:
-            examples, astray = self._read(
-                path, config, self.test_split, "test_split", hub, cache, "task.test_path"
-            )
+            data = source.open(hub, cache)
         except NoSuchConfigError:
             return None
+        split = next(iter(data)) if source.is_file(hub) else self.test_split
+        rows, _ = self._read(
+            source, source.split(data, split, "task.test_split"), split, None, context, notes
+        )
         official = self.test_official.get(context)
-        if context == question and official is not None and len(examples) != official:
-            notes.append(f"{context} {len(examples):,} of {official:,}")
-        if astray:
-            notes.append(f"{context}: {astray:,} questions with an answer not in its context (kept)")
-        return examples
+        if context == question and official is not None and len(rows) != official:
+            notes.append(f"{context} {len(rows):,} of {official:,}")
+        return rows
 
 
 def _filled(pattern: str, context: str, question: str) -> str:

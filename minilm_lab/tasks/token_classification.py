@@ -133,7 +133,9 @@ class TokenTask(HubTask):
     def _names(self, train: Any, training: Source) -> list[str]:
         return tags.tag_names(self.labels, train, training.label)
 
-    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
+    def _read(
+        self, source: Source, data: Any, split: str, names: list[str] | None, part: str, notes: list[str]
+    ) -> tuple[Dataset, int]:
         assert names is not None
         where = f"{source.key}.label={source.label} in '{split}' of {source}"
         numbers = tags.tag_numbers(data, source.label, names, where)

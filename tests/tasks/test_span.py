@@ -191,7 +191,7 @@ def test_data_that_does_not_fit(tmp_path, cache):
     refused(r"is one file, and the task needs a dev split too: give task.dev_path", path=file)
     refused(r"task.dev_split=validation: .* it has: train", path=str(tmp_path / "a"))
     bare = write_jsonl(tmp_path / "b.jsonl", [{"question": "q", "context": "c"}])
-    refused(r"no column 'answers' .* there are: question, context", path=bare, dev_path=bare)
+    refused(r"task.label: .* no column 'answers' .* it has: question, context", path=bare, dev_path=bare)
     broken = tmp_path / "c.json"
     broken.write_text(json.dumps({"data": [{"paragraphs": [{"qas": [{"id": 1}]}]}]}))
     refused(
@@ -203,7 +203,7 @@ def test_data_that_does_not_fit(tmp_path, cache):
     refused("no such folder", path=str(tmp_path / "nowhere"))
     few = write_jsonl(tmp_path / "e.jsonl", [row(n) for n in range(3)])
     refused("task.train_examples=9 is more than the 3", path=few, dev_path=file, train_examples=9)
-    refused("is the training split .*: scores on it would say nothing", path=few, dev_path=few)
+    refused("is the training split: scores on it would say nothing", path=few, dev_path=few)
     refused("is the training split", path=str(tmp_path / "a"), dev_split="train")
     refused("leaves 3 training and 0 dev|leaves 0 training and 3 dev", path=few, dev_fraction=0.5)
 

@@ -70,7 +70,6 @@ class GenerationTask(HubTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._dropped: dict[str, int] = {}
         if self.target_length < 2:
             raise LabError(f"task.target_length={self.target_length} must be 2 or more.")
         if self.length - self.target_length < ROOM:
@@ -114,12 +113,8 @@ class GenerationTask(HubTask):
     def load(self, hub: str | None, cache: Path) -> Splits:
         """See `Task.load`; scored splits have one text or, with shared references, several to be compared with."""
         scores.check_packages(self.metrics)
-        self._dropped.clear()
         splits = super().load(hub, cache)
         notes = [splits.data_note] if splits.data_note else []
-        notes += [
-            f"{count:,} of '{name}' with an empty text dropped" for name, count in self._dropped.items()
-        ]
         scored = splits.judged
         for name, split in scored.items():
             if self.shared_references:
@@ -190,8 +185,10 @@ class GenerationTask(HubTask):
             },
         )
 
-    def _read(self, source: Source, data: Any, split: str, names: list[str] | None) -> tuple[Dataset, int]:
+    def _read(
+        self, source: Source, data: Any, split: str, names: list[str] | None, part: str, notes: list[str]
+    ) -> tuple[Dataset, int]:
         rows, dropped = drop_empty(source, data, split, fail=self.empty == "fail")
         if dropped:
-            self._dropped[split] = dropped
+            notes.append(f"{dropped:,} of '{split}' with an empty text dropped")
         return rows, 0
