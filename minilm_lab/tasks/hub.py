@@ -159,7 +159,8 @@ class HubTask(LabelTask):
     def load(self, hub: str | None, cache: Path) -> Splits:
         """Read train, dev and what else is asked for; see `Task.load`."""
         source, training = self._source(), self._training_source()
-        train_data = training.split(training.open(hub, cache), self.train_split, "task.train_split")
+        opened = training.open(hub, cache)
+        train_data = training.split(opened, self.train_split, "task.train_split")
         names = self._names(train_data, training)
         notes: list[str] = []
         extra: dict[str, Dataset] = {}
@@ -167,7 +168,9 @@ class HubTask(LabelTask):
         if self.dev_fraction is not None:
             train, dev = self._hold_out(train, self.dev_fraction, notes)
         else:
-            dev_source, dev_data, split = self._dev(source, hub, cache)
+            dev_source, dev_data, split = self._dev(
+                source, opened if source == training else None, hub, cache
+            )
             if (str(dev_source), split) == (str(training), self.train_split):
                 raise LabError(
                     f"task.dev_split={split} is the training split: scores on it would say nothing. Name another "
@@ -259,12 +262,13 @@ class HubTask(LabelTask):
             return source
         return replace(source, path=self.dev_path, config=None, prefix="dev_")
 
-    def _dev(self, source: Source, hub: str | None, cache: Path) -> tuple[Source, Any, str]:
-        """Where the dev split lies, the open data, and the split's name there."""
-        source = self._dev_source(source)
-        data = source.open(hub, cache)
+    def _dev(self, source: Source, opened: Any, hub: str | None, cache: Path) -> tuple[Source, Any, str]:
+        """Where the dev split lies, the open data (`opened` where that is what the task names), and the split's name."""
+        own = self._dev_source(source)
+        data = opened if opened is not None and own == source else own.open(hub, cache)
+        source = own
         split = self.dev_split
-        if split not in data and source.is_file(hub):
+        if split not in data and source.is_one_split(hub):
             if self.dev_path is None and self.train_from.path is None:
                 raise LabError(
                     f"task.path={self.path} is one file, and the task needs a dev split too: give "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from minilm_lab.data.folders import NoSuchConfigError
 from minilm_lab.data.splits import Splits
@@ -27,14 +27,12 @@ class MultilingualTask(HubTask):
     that the data lacks is named in the data note and takes no part in the average.
     """
 
-    elsewhere: ClassVar[frozenset[str]] = HubTask.elsewhere
-
-    #: Languages to score; each is a configuration of the data set.
     languages: list[str] = field(default_factory=lambda: ["en"])
-    #: Languages to train on; null = all of `languages` (translate-train-all).
+    """Languages to score; each is a configuration of the data set."""
     train_languages: list[str] | None = field(default_factory=lambda: ["en"])
-    #: A split to score beside dev, as accuracy_test and accuracy_fr_test; null = none.
+    """Languages to train on; null = all of `languages` (translate-train-all)."""
     test_split: str | None = None
+    """A split to score beside dev, as accuracy_test and accuracy_fr_test; null = none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,30 +54,36 @@ class MultilingualTask(HubTask):
 
     def load(self, hub: str | None, cache: Path) -> Splits:
         """Read the languages that have data; LabError when none has, or there is nothing to train on."""
-        opened = _Languages(self._source(), hub, cache)
+        wanted = self.languages if self.train_languages is None else self.train_languages
+        opened = {
+            language: self._open(language, hub, cache)
+            for language in dict.fromkeys([*self.languages, *wanted])
+        }
         notes: list[str] = []
-        training = self._training(opened, notes, hub, cache)
-        first = next(iter(training.values()))
-        source = self._training_source()
-        names = self._names(first, source)
-        assert names is not None
-        train, dropped = _joined(training, self.train_split, source, names)
-        dev, unlabelled = self._scored(opened, self.dev_split, "dev", names, notes)
-        dropped += unlabelled
-        extra: dict[str, Dataset] = {}
-        counts = {"train": len(train), "dev": len(dev)}
         official = dict(self.official)
-        if self.test_split is not None:
-            extra["test"], unlabelled = self._scored(opened, self.test_split, "test", names, notes)
-            dropped += unlabelled
-            counts["test"] = len(extra["test"])
-        for name, split in {"dev": dev, **extra}.items():  # official numbers are those of one language
-            if name in official:
-                official[name] *= len(split.unique("group"))
+        source = self._training_source()
+        if self.train_from.path is not None:
+            data = source.split(source.open(hub, cache), self.train_split, "task.train_split")
+            training = {"": data}
+            notes.append(f"trained on {source}")
+        else:
+            training = self._having(opened, wanted, "train", notes)
+        names = self._names(next(iter(training.values())), source)
+        assert names is not None
+        splits: dict[str, Dataset] = {}
+        splits["train"], dropped = _joined(training, self.train_split, source, names)
+        for name, split in (("dev", self.dev_split), ("test", self.test_split)):
+            if split is not None:
+                found = self._having(opened, self.languages, name, notes)
+                splits[name], unlabelled = _joined(found, split, self._source(), names)
+                dropped += unlabelled
+                if name in official:  # official numbers are those of one language
+                    official[name] *= len(found)
         if "train" in official:
             official["train"] *= len(training)
-        train, note = self._fewer(train, data_note(counts, official, dropped, notes))
-        return Splits(train, dev, names, note, extra)
+        counts = {name: len(split) for name, split in splits.items()}
+        train, note = self._fewer(splits.pop("train"), data_note(counts, official, dropped, notes))
+        return Splits(train, splits.pop("dev"), names, note, splits)
 
     def definitions(self, scores: Mapping[str, float]) -> dict[str, str]:
         """See `Task.definitions`; a score without a language is the mean over the languages."""
@@ -92,74 +96,44 @@ class MultilingualTask(HubTask):
     def _check_official(self) -> None:
         self._official_names("train", "dev", "test")
 
-    def _training(
-        self, opened: _Languages, notes: list[str], hub: str | None, cache: Path
-    ) -> dict[str, Dataset]:
-        """The training data by language; of `train_from`, where that is given."""
-        if self.train_from.path is not None:
-            source = self._training_source()
-            data = source.split(source.open(hub, cache), self.train_split, "task.train_split")
-            notes.append(f"trained on {source}")
-            return {"": data}
-        wanted = self.languages if self.train_languages is None else self.train_languages
-        found, missing = opened.having(self.train_split, wanted, "task.train_split")
-        if not found:
-            raise LabError(
-                f"task.train_languages={wanted}: {self.path} has no '{self.train_split}' split in any of them "
-                f"({opened.tell(wanted)}). Train on other data with the same classes: "
-                f"task.train_from.path=nyu-mll/glue task.train_from.config=mnli for XNLI."
-            )
-        notes += _missing("no training data", missing, wanted)
-        return found
-
-    def _scored(
-        self, opened: _Languages, split: str, called: str, names: list[str], notes: list[str]
-    ) -> tuple[Dataset, int]:
-        """The examples of all languages that have this split, and how many had no label."""
-        found, missing = opened.having(split, self.languages, f"task.{called}_split")
-        if not found:
-            raise LabError(
-                f"task.languages={self.languages}: {self.path} has no '{split}' split in any of them "
-                f"({opened.tell(self.languages)})."
-            )
-        notes += _missing(f"no {called} data", missing, self.languages)
-        return _joined(found, split, self._source(), names)
-
-
-class _Languages:
-    """The configurations of a data set, opened when they are asked for."""
-
-    def __init__(self, source: Source, hub: str | None, cache: Path) -> None:
-        self.source, self.hub, self.cache = source, hub, cache
-        self.opened: dict[str, Mapping[str, Dataset] | None] = {}
-
-    def data(self, language: str) -> Mapping[str, Dataset] | None:
+    def _open(self, language: str, hub: str | None, cache: Path) -> Mapping[str, Dataset] | None:
         """All splits of a language; None where the data set does not have it."""
-        if language not in self.opened:
-            try:
-                self.opened[language] = replace(self.source, config=language).open(self.hub, self.cache)
-            except NoSuchConfigError:
-                self.opened[language] = None
-        return self.opened[language]
+        try:
+            return replace(self._source(), config=language).open(hub, cache)
+        except NoSuchConfigError:
+            return None
 
-    def having(
-        self, split: str, languages: Sequence[str], setting: str
-    ) -> tuple[dict[str, Dataset], list[str]]:
-        """The split of each language that has it, and the languages that do not."""
-        found = {}
-        for language in languages:
-            data = self.data(language)
+    def _having(
+        self,
+        opened: Mapping[str, Mapping[str, Dataset] | None],
+        wanted: Sequence[str],
+        part: str,
+        notes: list[str],
+    ) -> dict[str, Dataset]:
+        """The train, dev or test split of each language that has it; LabError where none has, and what there is."""
+        split, source, found = getattr(self, f"{part}_split"), self._source(), {}
+        for language in wanted:
+            data = opened[language]
             if data is not None and split in data:
-                source = replace(self.source, config=language)
-                found[language] = source.split(data, split, setting)
-        return found, [language for language in languages if language not in found]
-
-    def tell(self, languages: Sequence[str]) -> str:
-        """What there is instead."""
-        there = {language: data for language in languages if (data := self.data(language)) is not None}
-        if not there:
-            return "it has none of these configurations"
-        return "; ".join(f"{language}: {', '.join(data)}" for language, data in there.items())
+                found[language] = replace(source, config=language).split(data, split, f"task.{part}_split")
+        missing = [language for language in wanted if language not in found]
+        if not found:
+            there = [f"{name}: {', '.join(data)}" for name in wanted if (data := opened[name]) is not None]
+            setting = "train_languages" if part == "train" else "languages"
+            advice = (
+                " Train on other data with the same classes: task.train_from.path=nyu-mll/glue "
+                "task.train_from.config=mnli for XNLI."
+            )
+            raise LabError(
+                f"task.{setting}={wanted}: {self.path} has no '{split}' split in any of them "
+                f"({'; '.join(there) or 'it has none of these configurations'}).{advice if part == 'train' else ''}"
+            )
+        if missing:
+            data_of = "training" if part == "train" else part
+            notes.append(
+                f"no {data_of} data for {len(missing)} of {len(wanted)} languages: {', '.join(missing)}"
+            )
+        return found
 
 
 def _joined(
@@ -178,9 +152,3 @@ def _joined(
             table = table.add_column("group", [language] * len(table))
         rows.append(table)
     return concatenate_datasets(rows), unlabelled
-
-
-def _missing(what: str, missing: Sequence[str], wanted: Sequence[Any]) -> list[str]:
-    if not missing:
-        return []
-    return [f"{what} for {len(missing)} of {len(wanted)} languages: {', '.join(missing)}"]

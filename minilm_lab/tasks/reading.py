@@ -45,10 +45,10 @@ class Source:
         """The setting that names its path, for messages."""
         return f"{self.key}.{self.prefix}path"
 
-    def is_file(self, hub: str | None) -> bool:
-        """Whether it is one file: that is one split, whatever it is called."""
+    def is_one_split(self, hub: str | None) -> bool:
+        """Whether it is one file, or one saved table: that is one split, whatever it is called."""
         place = place_of(self.path, hub)
-        return place is not None and place.is_file()
+        return place is not None and (place.is_file() or (place / "state.json").is_file())
 
     def open(self, hub: str | None, cache: Path) -> Mapping[str, Dataset]:
         """All splits; LabError when there is nothing to open."""

@@ -142,7 +142,7 @@ class CrossLingualSpans(SpanTask):
             data = source.open(hub, cache)
         except NoSuchConfigError:
             return None
-        split = next(iter(data)) if source.is_file(hub) else self.test_split
+        split = next(iter(data)) if source.is_one_split(hub) else self.test_split
         rows, _ = self._read(
             source, source.split(data, split, "task.test_split"), split, None, context, notes
         )
