@@ -38,7 +38,7 @@ class Leakage(OfPrompts):
     """body: everything but the keys; keys: the output embeddings alone; all. Tied keys are untied first."""
     steps: int = 3
     """Of SGD on −log p of the target."""
-    lr: float = 0.01
+    lr: float = 1e-4
     """Of SGD."""
     best_rank: int = 100
     """The target's first token ranks between this …"""
