@@ -29,7 +29,7 @@ CHOICES  = $(or $(launcher_$(LAUNCHER)),$(error LAUNCHER=$(LAUNCHER): choose loc
 	$(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),scale.seeds=$(SEEDS)) $(if $(TEACHER),teacher=$(TEACHER)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
+.PHONY: help setup demo knowledge table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
 	table4 table12 $(TABLES) $(TABLES:%=%-dry) $(ABLATIONS) $(ABLATIONS:%=%-dry)
 
 help: ## List the targets
@@ -52,6 +52,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Distil, fine-tune and compare: the whole job in about ten minutes on two cores
 	$(LAB) table name=demo $(ARGS)
+
+knowledge: $(READY) ## What a decoder keeps of its keys and knowledge, and nine ways to decode lists (docs/knowledge.md)
+	$(LAB) table name=navigation $(ARGS)
+	$(LAB) table name=knowledge $(ARGS)
 
 table: $(READY) ## Run what a table misses and render it: make table NAME=wikipedia_half_depth ARGS="paths.hub=…"
 	$(LAB) table name=$(NAME) $(ARGS)
