@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from minilm_lab import config
 from minilm_lab.commands.parts import read_how, scale_of
-from minilm_lab.commands.source import Source, source_of
+from minilm_lab.commands.source import Source, named_source, source_of
 from minilm_lab.errors import LabError
 from minilm_lab.models import cost
 from minilm_lab.models.families import positions_of
@@ -28,6 +28,9 @@ from minilm_lab.training.settings import Tune, micro_batch
 
 SEED = "tune.seed"
 """What tells the seeds of a cell apart."""
+ONE_LABEL = ("classification", "regression")
+SCORED = (*ONE_LABEL, "token_classification", "span")
+"""Kinds of tasks that take a head on pooled tokens, and those that a teacher can teach."""
 
 
 def plan(cfg: DictConfig) -> Run:
@@ -42,8 +45,10 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
     task: Task = config.section(cfg, "task")
     tune: Tune = config.section(cfg, "tune")
     scale = scale_of(cfg)
+    _check_recipe(task, tune)
     micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
     source = source_of(cfg, how)
+    teacher = None if tune.teacher is None else named_source(cfg, how, tune.teacher)
     limit = positions_of(source.config)
     if task.length > limit:
         raise LabError(
@@ -51,15 +56,15 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
         )
     data = once(("task", repr(task), how.paths.hub), lambda: data_of(task, how.paths.hub, how.cache))
     shared = {
-        "source": source.identity,
         "task": {**task.identity(), "fingerprint": data.fingerprint},
-        "tune": {k: v for k, v in config.plain(tune).items() if k not in ("save_model", "seed")},
         "epochs": scale.epochs,
     }
-    runs = []
-    for seed in seeds:
-        seeded = replace(tune, seed=seed)
-        asked = {**how.asked, "tune": {**how.asked["tune"], "seed": seed}}
+
+    def planned(source: Source, tune: Tune, teacher: Run | None = None, name: str | None = None) -> Run:
+        asked = {**how.asked, "tune": {**how.asked["tune"], **config.plain(tune)}}
+        if name is not None:
+            asked["source"] = name
+        taught = {} if teacher is None else {"teacher": {"run": teacher.identity}}
         job = Finetuning(
             source.where,
             source.revision,
@@ -67,22 +72,42 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
             source.names,
             task,
             data,
-            seeded,
+            tune,
             scale.epochs,
             replace(how, asked=asked),
+            None if teacher is None else teacher.folder.path / "model",
         )
-        runs.append(
-            Run(
-                "finetune",
-                slug(task.name, source.title, f"s{seed}"),
-                {**shared, "seed": seed},
-                job,
-                partial(_operations, source, data.sizes, scale.epochs),
-                () if source.run is None else (source.run,),
-                None if source.run is None else partial(_note_score, source.where, job),
-            )
+        return Run(
+            "finetune",
+            slug(task.name, source.title, f"s{tune.seed}"),
+            {**shared, "source": source.identity, "tune": {**tune.identity(), **taught}, "seed": tune.seed},
+            job,
+            partial(_operations, source, data.sizes, scale.epochs),
+            tuple(needed for needed in (source.run, teacher) if needed is not None),
+            None if source.run is None else partial(_note_score, source.where, job),
         )
+
+    runs = []
+    for seed in seeds:
+        seeded = replace(tune, seed=seed)
+        first = None
+        if teacher is not None:
+            first = planned(teacher, replace(seeded, teacher=None, save_model=True), name=tune.teacher)
+        runs.append(planned(source, seeded, first))
     return runs
+
+
+def _check_recipe(task: Task, tune: Tune) -> None:
+    """LabError where the task cannot be learned in this way."""
+    if (tune.pooling, tune.pairs) != ("cls", "cross") and task.kind not in ONE_LABEL:
+        raise LabError(
+            f"tune.pooling and tune.pairs are for one label a text or pair ({', '.join(ONE_LABEL)}); task={task.name} is "
+            f"of kind {task.kind}: leave them out"
+        )
+    if tune.teacher is not None and task.kind not in SCORED:
+        raise LabError(
+            f"tune.teacher teaches the scores of {', '.join(SCORED)}; task={task.name} is of kind {task.kind}: leave it out"
+        )
 
 
 def _operations(source: Source, sizes: Sequence[tuple[int, float]], epochs: int) -> float:

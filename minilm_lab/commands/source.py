@@ -56,7 +56,11 @@ class Source:
 
 def source_of(cfg: DictConfig, how: How) -> Source:
     """The model that `source` names, or the student of the distillation in `cfg`; LabError if there is none."""
-    source = cfg.get("source")
+    return named_source(cfg, how, cfg.get("source"))
+
+
+def named_source(cfg: DictConfig, how: How, source: str | None) -> Source:
+    """The model of this name; None: the student."""
     if source is None:
         return once(("student", _settings_of(cfg, how)), lambda: _student(distill.plan(cfg)))
     if source == "teacher":

@@ -35,6 +35,10 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     trained: bool = False
     """Whether it was fine-tuned on such a task before: then nothing may be drawn, and LabError where it was not."""
+    pooling: str = "cls"
+    """cls: the library's head, on the first token; mean: a head on the mean over the tokens."""
+    pairs: str = "cross"
+    """cross: the two texts of a pair are read together; bi: apart, and their vectors are compared."""
 
 
 @dataclass

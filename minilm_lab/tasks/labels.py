@@ -54,8 +54,15 @@ class LabelTask(Task):
     def module(self, backbone: Backbone, splits: Splits) -> TaskModule:
         """See `Task.module`."""
         from minilm_lab.tasks.module import load_module
+        from minilm_lab.tasks.pooled import is_pooled, load_pooled
 
-        return load_module(self.kind, backbone, 1 if splits.labels is None else len(splits.labels))
+        outputs = 1 if splits.labels is None else len(splits.labels)
+        if not is_pooled(backbone):
+            return load_module(self.kind, backbone, outputs)
+        if backbone.pairs == "bi" and "pair" not in splits.train.column_names:
+            raise LabError(f"tune.pairs=bi: task={self.name} has single texts, no pairs; leave it at cross.")
+        numbers = splits.train["label"][:] if splits.labels is None else [0, 1]
+        return load_pooled(self.kind, backbone, outputs, (float(min(numbers)), float(max(numbers))))
 
     def features(self, splits: Splits, name: str, tokenizer: PreTrainedTokenizerBase) -> Features:
         """See `Task.features`."""

@@ -95,6 +95,58 @@ class ModelModule(TaskModule):
         use_fastest_attention(self.model, on_cpu, precision, length)
 
 
+class Scored(TaskModule):
+    """Modules whose losses come from scores: a teacher of the task can be matched on the same scores."""
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> Tensor:
+        """Scores in float32, samples first."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The losses of these scores against the labels."""
+
+    @abstractmethod
+    def soft_loss(self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """The distance of these scores to the teacher's of the same batch, a scalar."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """See `TaskModule.losses`."""
+        return self.loss(self.logits(batch), batch)
+
+
+class Classes(Scored):
+    """One class for a sample: (samples, classes)."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, mean over the samples."""
+        return {"cross_entropy": F.cross_entropy(logits, batch["labels"].long())}
+
+    def soft_loss(self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """Divergence of the softened classes, mean over the samples."""
+        return softened_kl(logits, teacher, temperature).mean()
+
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """(classes,) for each sample."""
+        return list(self.logits(batch).cpu().numpy())
+
+
+class Values(Scored):
+    """One number for a sample: (samples, 1)."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Squared error, mean over the samples."""
+        return {"mse": F.mse_loss(logits.squeeze(-1), batch["labels"].float())}
+
+    def soft_loss(self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """Squared error to the teacher's number, whatever the temperature."""
+        return F.mse_loss(logits, teacher)
+
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """(1,) for each sample."""
+        return list(self.logits(batch).cpu().numpy())
+
+
 class SequenceModule(ModelModule):
     """Scores for a whole text or pair."""
 
@@ -103,43 +155,41 @@ class SequenceModule(ModelModule):
         logits: Tensor = self.model(**self.inputs(batch)).logits.float()
         return logits
 
-    def predict(self, batch: Batch) -> list[np.ndarray]:
-        """(outputs,) for each text."""
-        return list(self.logits(batch).cpu().numpy())
 
-
-class Classification(SequenceModule):
+class Classification(SequenceModule, Classes):
     """One class for a text or pair."""
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy, mean over the texts."""
-        return {"cross_entropy": F.cross_entropy(self.logits(batch), batch["labels"].long())}
 
-
-class Regression(SequenceModule):
+class Regression(SequenceModule, Values):
     """One number for a text or pair."""
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared error, mean over the texts."""
-        return {"mse": F.mse_loss(self.logits(batch).squeeze(-1), batch["labels"].float())}
 
-
-class TokenClassification(ModelModule):
+class TokenClassification(ModelModule, Scored):
     """One class for each token."""
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy, mean over the labelled tokens; 0 where a batch has none."""
+    def logits(self, batch: Batch) -> Tensor:
+        """(texts, tokens, classes)."""
         logits: Tensor = self.model(**self.inputs(batch)).logits.float()
+        return logits
+
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, mean over the labelled tokens; 0 where a batch has none."""
         labels = batch["labels"].long().flatten()
         total = F.cross_entropy(logits.flatten(0, 1), labels, ignore_index=IGNORED, reduction="sum")
         return {"cross_entropy": total / (labels != IGNORED).sum().clamp(min=1)}
 
+    def soft_loss(self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """Divergence of the softened classes, mean over the labelled tokens; 0 where a batch has none."""
+        labelled = batch["labels"] != IGNORED
+        total = softened_kl(logits[labelled], teacher[labelled], temperature).sum()
+        return total / labelled.sum().clamp(min=1)
+
     def predict(self, batch: Batch) -> list[np.ndarray]:
         """(tokens, outputs) for each text."""
-        return without_padding(self.model(**self.inputs(batch)).logits.float(), batch)
+        return without_padding(self.logits(batch), batch)
 
 
-class SpanExtraction(ModelModule):
+class SpanExtraction(ModelModule, Scored):
     """First and last token of a span."""
 
     def logits(self, batch: Batch) -> Tensor:
@@ -149,14 +199,25 @@ class SpanExtraction(ModelModule):
         padding = batch["attention_mask"].unsqueeze(-1) == 0
         return both.masked_fill(padding, torch.finfo(both.dtype).min)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Mean of the two cross-entropies over the real tokens, mean over the windows."""
-        places = self.logits(batch).transpose(1, 2).flatten(0, 1)  # (windows x 2, tokens)
+        places = logits.transpose(1, 2).flatten(0, 1)  # (windows x 2, tokens)
         return {"cross_entropy": F.cross_entropy(places, batch["labels"].long().flatten())}
+
+    def soft_loss(self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float) -> Tensor:
+        """Divergence of the softened places, mean of start and end over the windows."""
+        ours, theirs = (places.transpose(1, 2).flatten(0, 1) for places in (logits, teacher))
+        return softened_kl(ours, theirs, temperature).mean()
 
     def predict(self, batch: Batch) -> list[np.ndarray]:
         """(tokens, 2) for each window."""
         return without_padding(self.logits(batch), batch)
+
+
+def softened_kl(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² KL(softmax(teacher / T) ‖ softmax(logits / T)) over the last dimension (Hinton et al. 2015, section 2)."""
+    ours, theirs = (torch.log_softmax(scores / temperature, dim=-1) for scores in (logits, teacher))
+    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=-1) * temperature**2
 
 
 KINDS: dict[str, tuple[type[ModelModule], Any]] = {

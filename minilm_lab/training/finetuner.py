@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from minilm_lab.data.loading import batches_per_epoch, by_length
+from minilm_lab.errors import LabError
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.runs.files import write_atomically
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.tasks.module import TaskModule
+from minilm_lab.tasks.taught import Taught
 from minilm_lab.training.devices import precision_of, uses_gpu
 from minilm_lab.training.evaluating import Best, Evaluating, Evaluation
 from minilm_lab.training.fit import Training
@@ -45,13 +49,16 @@ def finetune(job: Finetuning, folder: RunFolder) -> dict[str, Any]:
     """Fine-tune, save the predictions (predictions.jsonl is dev's) and return its part of the record."""
     how, tune, task = job.how, job.tune, job.task
     journal = journal_of(folder, how)
-    backbone = task.backbone(job.source, job.revision)
+    plain = task.backbone(job.source, job.revision)
+    backbone = replace(plain, pooling=tune.pooling, pairs=tune.pairs)
     samples = task.samples(job.splits, "train", backbone.tokenizer, how.cache)
     evaluators = task.evaluators(job.splits, backbone.tokenizer, how.cache, EVALUATION * tune.batch_size)
     # A new head starts at random: from tune.seed, whatever ran before in this process.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tune.seed)
         model = task.module(backbone, job.splits).train()
+    if job.teacher is not None:
+        model = Taught(model, _teacher(job, job.teacher), tune.teacher_weight, tune.temperature)
     precision = precision_of(how.impl, how.trainer.accelerator)
     model.choose_kernels(
         on_cpu=not uses_gpu(how.trainer.accelerator), precision=precision, length=task.length
@@ -113,6 +120,15 @@ def finetune(job: Finetuning, folder: RunFolder) -> dict[str, Any]:
     training = Training(module, batches, steps, tune.seed, [evaluating])
     names = {**job.names, "task": task.name}
     return train(training, journal, folder, how, names, complete, job.origin)
+
+
+def _teacher(job: Finetuning, folder: Path) -> TaskModule:
+    if not folder.is_dir():
+        raise LabError(
+            f"tune.teacher: its run kept no model ({folder}). Delete the run's folder, or fine-tune it with "
+            "tune.save_model=true, and start the same command again"
+        )
+    return job.task.module(job.task.backbone(str(folder), None, trained=True), job.splits)
 
 
 def _selection(job: Finetuning, step: int, per_epoch: int) -> str:

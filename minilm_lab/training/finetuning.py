@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_lab.training.settings import How, Tune
@@ -31,6 +32,8 @@ class Finetuning:
     tune: Tune
     epochs: int
     how: How
+    teacher: Path | None = None
+    """Folder of the model that was fine-tuned on the task and teaches it."""
 
     @property
     def splits(self) -> Splits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -67,6 +67,17 @@ class Tune(Optim):
     """Seed of the task head, the order of samples and dropout."""
     save_model: bool = False
     """Also save the fine-tuned model (predictions are always saved)."""
+    pooling: str = "cls"
+    """cls: the library's head, on the first token; mean: a head on the mean over the tokens, as sentence encoders are
+    trained. Tasks of one label a text."""
+    pairs: str = "cross"
+    """cross: the two texts of a pair are read together; bi: apart, and their vectors are compared."""
+    teacher: Optional[str] = None
+    """A model that is fine-tuned on the task first and then teaches it: "teacher", or any source; null = labels alone."""
+    teacher_weight: float = 0.5
+    """Share of the teacher's scores in the loss; the labels have the rest."""
+    temperature: float = 1.0
+    """Softens the teacher's and the student's scores."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +86,21 @@ class Tune(Optim):
             raise LabError(f"tune.seed={self.seed} must be a whole number, 0 or more")
         if self.select not in ("last", "best"):
             raise LabError(f"tune.select={self.select}: allowed are last, best")
+        for name, allowed in (("pooling", ("cls", "mean")), ("pairs", ("cross", "bi"))):
+            if getattr(self, name) not in allowed:
+                raise LabError(f"tune.{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
+        if not 0 < self.teacher_weight <= 1:
+            raise LabError(
+                f"tune.teacher_weight={self.teacher_weight} is a share: give 0 < teacher_weight <= 1"
+            )
+        _positive("tune", self, "temperature")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a result, without the seed and the teacher; what only a teacher needs is left out without one."""
+        left_out = {"save_model", "seed", "teacher"}
+        if self.teacher is None:
+            left_out |= {"teacher_weight", "temperature"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
 
 @dataclass

@@ -1,0 +1,67 @@
+"""A student that learns a task from its labels and from a teacher that was fine-tuned on the same task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from minilm_lab.data.loading import Batch
+from minilm_lab.errors import LabError
+from minilm_lab.tasks.module import Scored, TaskModule
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Taught(TaskModule):
+    """The student's module; its losses are those of the labels and the distance to the teacher's scores.
+
+    (1 − weight) · labels + weight · T² KL(teacher ‖ student), or the squared error of a number (Hinton et al. 2015;
+    as a second stage of distillation in TinyBERT, arXiv 1909.10351).
+    """
+
+    def __init__(self, student: TaskModule, teacher: TaskModule, weight: float, temperature: float) -> None:
+        """LabError unless both give scores of the same tokens."""
+        super().__init__()
+        for module in (student, teacher):
+            if not isinstance(module, Scored):
+                raise LabError("tune.teacher is for tasks of labels, tags and spans; leave it out.")
+        if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+            raise LabError("tune.teacher has another tokenizer than the student: it cannot read its batches.")
+        self.student, self.tokenizer = student, student.tokenizer
+        # A tuple hides the teacher from nn.Module's registry: it is in no checkpoint and never trained.
+        self._teacher = (teacher.eval().requires_grad_(False),)
+        self.weight, self.temperature = weight, temperature
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """loss_labels and loss_teacher."""
+        student, teacher = self.student, self._teacher[0]
+        assert isinstance(student, Scored) and isinstance(teacher, Scored)
+        logits = student.logits(batch)
+        if teacher.device != logits.device:
+            teacher.to(logits.device)
+        with torch.no_grad():
+            aims = teacher.logits(batch)
+        labels = torch.stack(list(student.loss(logits, batch).values())).sum()
+        soft = student.soft_loss(logits, aims, batch, self.temperature)
+        return {"loss_labels": (1 - self.weight) * labels, "loss_teacher": self.weight * soft}
+
+    def predict(self, batch: Batch) -> list[np.ndarray]:
+        """The student's."""
+        return self.student.predict(batch)
+
+    def save(self, folder: Path) -> None:
+        """The student alone."""
+        self.student.save(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """The student's."""
+        return self.student.facts()
+
+    def choose_kernels(self, *, on_cpu: bool, precision: str, length: int) -> None:
+        """Of both."""
+        for module in (self.student, self._teacher[0]):
+            module.choose_kernels(on_cpu=on_cpu, precision=precision, length=length)
