@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -26,17 +28,34 @@ METRICS = {
 
 
 def sequences(cells: Sequence[Any], where: str) -> list[list[Any]]:
-    """The words or tags of each example: a list, or in CSV and TSV files a text with spaces between them."""
+    """The words or tags of each example: a list, or in CSV and TSV files a text with spaces between, or a list as JSON."""
     found = []
     for row, cell in enumerate(cells):
         if isinstance(cell, str):
-            cell = cell.split()
+            cell = _parts(cell, f"{where}, example {row}")
         if cell is not None and not isinstance(cell, list):
             raise LabError(
                 f"{where}, example {row}: expected a list, or a text with spaces between, not {cell!r}."
             )
         found.append(cell or [])
     return found
+
+
+def _parts(cell: str, where: str) -> list[Any]:
+    if not cell.lstrip().startswith("["):
+        return cell.split()
+    if re.search(r"""['"]\s+['"]""", cell):  # Python would join these texts
+        raise LabError(
+            f"{where}: {cell[:80]!r} is a list without commas, as NumPy writes it. Write lists as JSON."
+        )
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list):
+            return value
+    return cell.split()
 
 
 def tag_names(declared: list[str] | None, data: Dataset, column: str) -> list[str]:
@@ -47,7 +66,7 @@ def tag_names(declared: list[str] | None, data: Dataset, column: str) -> list[st
     if declared is not None or known is not None:
         return declared or known or []
     found = {tag for row in sequences(data[column][:], f"task.label={column}") for tag in row}
-    if any(not isinstance(tag, str) for tag in found):
+    if any(not isinstance(tag, str) for tag in found) or all(str(tag).isdecimal() for tag in found):
         raise LabError(
             f"task.label={column}: the tags are numbers; give their names in their order: task.labels=[O,B-PER,…]."
         )
@@ -64,7 +83,8 @@ def tag_numbers(data: Dataset, column: str, names: list[str], where: str) -> lis
     rows = sequences(data[column][:], where)
     numbers: dict[Any, int] = {name: number for number, name in enumerate(names)}
     counts = Counter(tag for row in rows for tag in row)
-    numbers |= {tag: tag for tag in counts if isinstance(tag, int) and 0 <= tag < len(names)}
+    given = {tag: int(tag) for tag in counts if tag not in numbers and str(tag).isdecimal()}
+    numbers |= {tag: number for tag, number in given.items() if number < len(names)}
     unknown = {tag: count for tag, count in counts.items() if tag not in numbers}
     if unknown:
         shown = ", ".join(f"{tag!r} ({count} times)" for tag, count in list(unknown.items())[:5])

@@ -44,6 +44,23 @@ def test_files_of_every_kind(suffix, tmp_path):
     assert len(splits.labels) == 4
 
 
+@pytest.mark.parametrize(
+    "written", [json.dumps, repr, lambda row: " ".join(map(str, row))], ids=["json", "python", "text"]
+)
+@pytest.mark.parametrize("numbers", [False, True])
+def test_lists_in_a_csv_file(written, numbers, tmp_path):
+    for split in WORDS:
+        tags_ = [[NAMES.index(tag) for tag in row] if numbers else row for row in TAGS[split]]
+        frame = pd.DataFrame({"tokens": map(written, WORDS[split]), "tags": map(written, tags_)})
+        frame.to_csv(tmp_path / f"{split}.csv", index=False)
+    splits = TokenTask(path=str(tmp_path), labels=NAMES).load(None, tmp_path / "cache")
+    assert pairs_of(splits.train) == [("ab c dab", None), ("e", None)]
+    assert splits.train["label"][:] == [[2, 3, 0], [0]]
+    (tmp_path / "train.csv").write_text("tokens,tags\n\"['ab' 'c']\",\"['O' 'O']\"\n")  # as NumPy prints it
+    with pytest.raises(LabError, match=r"example 0: .* is a list without commas.*Write lists as JSON"):
+        TokenTask(path=str(tmp_path), labels=NAMES).load(None, tmp_path / "cache")
+
+
 def test_tags_as_numbers_and_found_in_the_data(tmp_path):
     numbers = {split: [[NAMES.index(tag) for tag in row] for row in rows] for split, rows in TAGS.items()}
     path = write(tmp_path / "numbers", tags_=numbers)
