@@ -179,9 +179,13 @@ def _cells(file: Path, reading: Reading) -> Iterator[Row]:
     layout = _layout(file, reading)
     table = _table(file, reading, layout)
     columns = next(table)
-    also = {} if layout is None else {new: old for old, new in layout.names.items() if old in columns}
+    if layout is None:
+        layout = Layout(frozenset())
+    also = {new: old for old, new in layout.names.items() if old in columns}
     for cells in table:
         row = {column: cell or None for column, cell in zip(columns, cells, strict=True)}
+        if layout.labels:
+            row["label"] = layout.labels.get(row["label"] or "", row["label"])
         yield row | {new: row[old] for new, old in also.items()} if also else row
 
 

@@ -1,4 +1,4 @@
-"""The files of GLUE as they are downloaded: what their columns are called on the hub.
+"""The files of GLUE and XNLI as they are downloaded: what their columns are called on the hub.
 
 They are known by their exact first lines; quotation marks in them are text.
 """
@@ -17,6 +17,8 @@ class Layout:
     """Columns that its first line names, among others; empty: it names none, and is a row."""
     names: dict[str, str] = field(default_factory=dict)
     """Column of the file -> the name that the hub gives it, by which it is there too."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Label of the file -> the hub's word for it."""
 
 
 _COLA = Layout(frozenset())
@@ -32,6 +34,11 @@ _LAYOUTS = (
         {"Quality": "label", "#1 String": "sentence1", "#2 String": "sentence2"},
     ),
     Layout(frozenset({"genre", "filename", "year", "old_index", "sentence1"}), {"score": "label"}),
+    Layout(
+        frozenset({"premise", "hypo", "label"}),
+        {"hypo": "hypothesis"},
+        {"contradictory": "contradiction"},  # in the translated training sets alone
+    ),
     Layout(frozenset({"index", "question", "sentence"})),
     Layout(frozenset({"index", "sentence1", "sentence2"})),
 )

@@ -257,6 +257,7 @@ GLUE = {
     "QNLI": (["index\tquestion\tsentence\tlabel", '0\twho?\t"the cat\tentailment'], {"sentence": '"the cat', "label": "entailment"}),
     "MRPC": (["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", '1\t2\t3\t"a\tb'], {"label": "1", "sentence1": '"a', "sentence2": "b"}),
     "QQP": (["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "0\t1\t2\ta\tb\t1"], {"label": "1", "question1": "a"}),
+    "XNLI": (["premise\thypo\tlabel", '"a\tb\tcontradictory'], {"premise": '"a', "hypothesis": "b", "label": "contradiction"}),
     "MNLI": (
         ["index\tpromptID\tpairID\tgenre\tsentence1\tsentence2\tgold_label", "0\t1\t1n\tfiction\ta\tb\tneutral"],
         {"premise": "a", "hypothesis": "b", "label": "neutral", "gold_label": "neutral"},
