@@ -28,8 +28,10 @@ class Found:
     replies: list[list[Reply]]
     """In the order in which they were found, a list a prompt."""
     navigability: list[float] = field(default_factory=list)
-    """A prompt: median rank of its explored first tokens under the last query / under the first. Of navigation alone; where
-    the list is another prompt's, how far any list moves tokens that are not in it."""
+    """A prompt: median rank of its explored first tokens under the last query / under the first. Of navigation alone.
+
+    Tokens are explored because they rank high behind some list, which pulls it below 1; where the list is another
+    prompt's they are not in it, and it is what to compare with."""
 
 
 def by_rank(asker: Asker, prompts: list[list[int]], golds: list[GoldList], answers: int) -> Found:
