@@ -12,6 +12,7 @@ from minilm_lab import config
 from minilm_lab.errors import LabError
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.once import once
+from minilm_lab.runs.ranks import join
 from minilm_lab.secrecy import check_config
 from minilm_lab.training.devices import check_device
 from minilm_lab.training.settings import How, Scale
@@ -24,6 +25,7 @@ def read_how(cfg: DictConfig) -> How:
     hub = built["paths"].hub
     if hub is not None and not Path(hub).expanduser().is_dir():
         raise LabError(f"paths.hub={hub} is not a folder; it holds <owner>/<name>/… as on the hub")
+    join(built["trainer"].devices)
     check_device(built["impl"], built["trainer"])
     asked = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(asked, dict)

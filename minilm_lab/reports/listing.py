@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.reports.records import COMPLETED, FAILED, RUNNING, UNREADABLE, Record, as_number
+from minilm_lab.reports.records import COMPLETED, FAILED, INTERRUPTED, RUNNING, UNREADABLE, Record, as_number
 from minilm_lab.reports.text import DASH, aligned, one_line, shortened
 
 if TYPE_CHECKING:
     import rich.table
 
-INTERRUPTED = "INTERRUPTED"
-"""A run that says it is running, but whose process is gone from this machine; started again, it resumes."""
 STATES = (RUNNING, INTERRUPTED, COMPLETED, FAILED, UNREADABLE)
 SORTS = ("age", "score", "loss", "name")
 """What the list can be sorted by: newest first; best score first; lowest loss first; by name."""

@@ -14,10 +14,11 @@ from typing import Any
 RUNNING = "RUNNING"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
+INTERRUPTED = "INTERRUPTED"
+"""It was stopped, or its process is gone from this machine; started again, it resumes."""
 UNREADABLE = "UNREADABLE"
-
 """The state of a run folder whose own files cannot be read; `Record.error` says why."""
-_STATES = (RUNNING, COMPLETED, FAILED)
+_STATES = (RUNNING, COMPLETED, INTERRUPTED, FAILED)
 _RUN_FOLDER = re.compile(r"^(?P<slug>.+)-(?P<identity>[0-9a-f]{8,64})$")
 _TAIL_BYTES = 64 * 1024
 
@@ -35,7 +36,7 @@ class Record:
     identity: str
     """Hash of what the run computes."""
     state: str
-    """`RUNNING`, `COMPLETED`, `FAILED`, or `UNREADABLE`."""
+    """`RUNNING`, `COMPLETED`, `INTERRUPTED`, `FAILED`, or `UNREADABLE`."""
     error: str | None = None
     """Why the run failed, or why its folder cannot be read."""
     pid: int | None = None

@@ -89,7 +89,7 @@ class RunFolder:
         return result
 
     def status(self, state: str, error: str | None = None) -> None:
-        """Write status.json: RUNNING, COMPLETED or FAILED with the error."""
+        """Write status.json: RUNNING, COMPLETED, INTERRUPTED, or FAILED with the error."""
         found = read_json(self.path / "status.json")
         old = found if isinstance(found, dict) else {}
         write_json(
@@ -256,12 +256,15 @@ def seconds_before(checkpoints: Path) -> float:
 
 
 def _fail(folder: RunFolder, error: BaseException) -> None:
-    reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else f"{error}"
+    interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
     try:
         if isinstance(error, Exception):
             text = "".join(traceback.format_exception(error))
             write_atomically(folder.error_log, f"{now()}\n{without_secrets(text)}".encode(errors="replace"))
             error.add_note(f"log: {folder.error_log}")
-        folder.status("FAILED", f"{type(error).__name__}: {reason}")
+        if interrupted:
+            folder.status("INTERRUPTED", "the same command goes on from the last checkpoint")
+        else:
+            folder.status("FAILED", f"{type(error).__name__}: {error}")
     except OSError:
         log.warning("the status of %s could not be written (disk full?)", folder.path)

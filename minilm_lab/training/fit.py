@@ -16,11 +16,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from minilm_lab.children import load_for_parent
 from minilm_lab.runs import metrics, stopping
 from minilm_lab.runs.folder import seconds_before
-from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower
+from minilm_lab.runs.ranks import FOLLOWS, Followed, is_follower, launcher
 from minilm_lab.training.callbacks import Journal, Progress, RandomnessByStep
 from minilm_lab.training.checkpoints import (
     AtomicCheckpointIO,
@@ -69,6 +70,11 @@ class Training:
     callbacks: Sequence[pl.Callback] = ()
 
 
+def _environment() -> list[LightningEnvironment]:
+    """Lightning takes an allocation's variables for processes that are there; where none were started, it must not."""
+    return [LightningEnvironment()] if launcher() in (None, "lab") else []
+
+
 def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: Sequence[Any] = ()) -> None:
     """Train to the last step, from the newest whole checkpoint of the run's folder if there is one.
 
@@ -105,7 +111,7 @@ def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: S
             *training.callbacks,
             Checkpoints(checkpoints, every, lambda: before + time.monotonic() - began, settings.log_every),
         ],
-        plugins=[AtomicCheckpointIO(folder)],
+        plugins=[AtomicCheckpointIO(folder), *_environment()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

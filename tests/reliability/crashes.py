@@ -108,7 +108,7 @@ def terminate_in_training(scene: Scene, draw: random.Random, times: int, group: 
         if not kept or int(kept[-1].stem.split("-")[1]) != scene.step():
             scene.notes.append(f"no checkpoint at the last step {scene.step()}: {[k.name for k in kept]}")
         status = json.loads((scene.run / "status.json").read_text())
-        if status["state"] != "FAILED" or "interrupted" not in status["error"]:
+        if status["state"] != "INTERRUPTED":
             scene.notes.append(f"its status is {status}")
 
 

@@ -72,3 +72,30 @@ def test_a_student_and_its_fine_tuning_on_two_processes(
     assert shared_student["evaluation"]["first"] == student["evaluation"]["first"]
     assert outputs[1] == pytest.approx(outputs[0], abs=2e-3)
     assert shared_tuning["examples"] == tuning["examples"]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"RANK": "1"},
+        {"LOCAL_RANK": "2", "WORLD_SIZE": "4"},
+        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "2"},
+        {
+            "SLURM_JOB_ID": "7",
+            "SLURM_NTASKS": "4",
+            "SLURM_STEP_ID": "0",
+            "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_PROCID": "2",
+        },
+    ],
+)
+def test_what_an_allocation_or_a_shell_left_makes_no_follower(
+    left: dict[str, str], tiny: list[str], lab: Lab, tmp_path: Path
+) -> None:
+    """A run on one device works alone, whatever the environment says, and leaves its record."""
+    words = ["distill", *(w for w in tiny if not w.startswith("scale.steps")), "scale.steps=4"]
+    finished = lab.run(*words, env=left)
+    assert finished.code == 0, finished.err
+    assert record(only_run(tmp_path / "runs", "distill"))["command"] == "distill"
+    if "SLURM_JOB_NAME" not in left:
+        assert finished.err.count("this process works alone") == 1

@@ -87,8 +87,8 @@ def test_an_interrupted_run_says_so_and_resumes(lab: Lab, tiny: list[str], tmp_p
     assert "Traceback" not in finished.err
     assert "interrupted; start the same command again" in finished.err
     status = json.loads((only_run(runs, "distill") / "status.json").read_text())
-    assert status["state"] == "FAILED"
-    assert "interrupted" in status["error"]
+    assert status["state"] == "INTERRUPTED"
+    assert "goes on from the last checkpoint" in status["error"]
 
     again = lab.run(*words)
     assert again.code == 0, again.err
