@@ -257,6 +257,7 @@ def tables(
             with _parquet(file) as opened:
                 wanted = None if only not in opened.schema_arrow.names else [only]
                 for batch in opened.iter_batches(batch_size=10_000, columns=wanted):
+                    batch.validate(full=True)
                     yield pyarrow.Table.from_batches([batch])
         # A page that is damaged is an OSError, text that is no UTF-8 an error of decoding.
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:

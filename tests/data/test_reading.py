@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
@@ -145,6 +147,13 @@ def test_what_cannot_be_read_is_said(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(LabError, match=message):
         read(tmp_path / name, cache)
+
+
+def test_texts_of_parquet_that_are_no_utf8(tmp_path: Path, cache: Path) -> None:
+    texts = pyarrow.array([b"na\xefve"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")
+    with pytest.raises(LabError, match=r"task.path=.*a.parquet is a broken Parquet file: .*UTF"):
+        read(tmp_path / "a.parquet", cache)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
