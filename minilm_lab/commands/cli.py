@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import io
 import logging
 import os
 import signal
@@ -57,6 +58,9 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a letter; that is no reason to stop
+            stream.reconfigure(errors="replace")
     arguments = sys.argv[1:]
     if _completing(arguments):
         return

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from minilm_lab.commands.trust import guard_hydra
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.paths import is_there
 
 # Whoever composes imports this module: nothing is composed unchecked.
 guard_hydra()
@@ -64,7 +65,7 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
 def expand(overrides: Sequence[str]) -> list[str]:
     """Write `objective=[a,b]` as Hydra takes it: the objective `sum` with the terms a and b."""
     words: list[str] = []
-    for word in overrides:
+    for word in map(_as_path, overrides):
         if word.startswith("where="):  # Hydra wants quotes around a value with "=" in it
             word = "where=" + word.removeprefix("where=").replace("=", ":")
         if word.startswith("--experimental-rerun"):
@@ -85,6 +86,28 @@ def expand(overrides: Sequence[str]) -> list[str]:
         words += [f"+objective@objective.terms.{name}={name}" for name in names]
         words += [f"+objective.weights.{name}=1.0" for name in names]
     return words
+
+
+_PATHS = re.compile(
+    r"(\+{0,2}(?:[\w@]+\.)*(?:\w*path|source|out|run)|paths\.\w+|tune\.teacher)=(.+)", re.DOTALL
+)
+"""Settings whose value is a path, or may be one."""
+
+
+def _as_path(word: str) -> str:
+    """Quote a path that Hydra would read as something else: with spaces, commas, brackets, "=", letters of any script."""
+    match = _PATHS.fullmatch(word)
+    if match is None or match[2][0] in "'\"":
+        return word
+    value = str(Path(match[2]).expanduser()) if match[2].startswith("~") else match[2]
+    try:
+        plain = OverridesParser.create().parse_override(f"{match[1]}={value}").value()
+        if plain == value or not is_there(Path(value)):  # such as two names to sweep over
+            return f"{match[1]}={value}"
+    except HydraException:
+        pass
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"{match[1]}='{escaped}'"
 
 
 def _check_choice(word: str) -> None:
