@@ -47,10 +47,10 @@ class Neighbours(OfEncoder):
     def prepare(self, hub: str | None, cache: Path) -> None:
         """Read as many examples of the task as are used; LabError when they are fewer than `k`."""
         super().prepare(hub, cache)
-        train = _first(self.splits.train, self.train_examples)
+        train = first(self.splits.train, self.train_examples)
         if self.k > len(train):
             raise LabError(f"evaluator.k={self.k} is more than the {len(train)} training texts.")
-        dev = _first(self.splits.dev, self.dev_examples)
+        dev = first(self.splits.dev, self.dev_examples)
         self._splits = replace(self.splits, train=train, dev=dev, extra={})
 
     def __call__(self, model: Encoder) -> Result:
@@ -70,5 +70,6 @@ class Neighbours(OfEncoder):
         return Result({self.primary: 100.0 * right}, rows)
 
 
-def _first(split: Dataset, count: int) -> Dataset:
+def first(split: Dataset, count: int) -> Dataset:
+    """The first `count` rows by a hash of their text; all, where there are fewer."""
     return holdout.first(split, min(count, len(split)), "evaluator.train_examples")

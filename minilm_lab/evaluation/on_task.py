@@ -28,7 +28,7 @@ class OnTask(Evaluator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._task = _task(self.task)
+        self._task = task_of(self.task)
         self._splits: Splits | None = None
 
     @property
@@ -49,8 +49,8 @@ class OnTask(Evaluator):
 
 
 @dataclass
-class OfEncoder(OnTask):
-    """An evaluator of the vectors of a text encoder."""
+class EncoderSettings(Evaluator):
+    """How the vectors of a text encoder are made."""
 
     takes: ClassVar[str] = "encoder"
 
@@ -93,13 +93,18 @@ class OfEncoder(OnTask):
         return Encoder.load(where, revision, layer=self.layer, length=self.length, batch_size=self.batch_size)
 
 
-def _task(values: Mapping[str, Any]) -> Any:
+@dataclass
+class OfEncoder(EncoderSettings, OnTask):
+    """An evaluator of the vectors of a text encoder, on the data of a task."""
+
+
+def task_of(values: Mapping[str, Any], where: str = "evaluator.task") -> Any:
     """The task of these settings: tasks stand above evaluators, which know one by what it offers."""
     fields = {str(key): value for key, value in values.items()}
     target = fields.pop("_target_", None)
     if target is None:
-        raise LabError("evaluator.task has no _target_; write task@evaluator.task=<a file of conf/task>.")
-    schema = locate(str(target), "evaluator.task")
+        raise LabError(f"{where} has no _target_; write task@{where}=<a file of conf/task>.")
+    schema = locate(str(target), where)
     if KINDS["task"] not in [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]:
-        raise LabError(f"evaluator.task={target} is not a task.")
-    return from_values(schema, fields, "evaluator.task")
+        raise LabError(f"{where}={target} is not a task.")
+    return from_values(schema, fields, where)

@@ -57,6 +57,8 @@ def test_optuna_maximises_a_score_and_goes_on_after_a_stop(
     assert len(after) == 3 and before.items() <= after.items()
     scores = [json.loads(f.read_text())["score"]["value"] for f in (runs / "finetune").glob("*/result.json")]
     assert best(runs)["best_value"] == pytest.approx(max(scores))
+    (marked,) = [line for line in finished.out.splitlines() if line.endswith("*")]
+    assert f"{max(scores):.4g} *" in marked and "best of 3" in finished.out
 
 
 def test_optuna_minimises_the_held_out_loss(lab: Lab, tiny: list[str], tmp_path: Path) -> None:
