@@ -48,7 +48,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
     _check_recipe(task, tune)
     micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
     source = source_of(cfg, how)
-    teacher = None if tune.teacher is None else named_source(cfg, how, tune.teacher)
+    teacher = None if tune.teacher is None else named_source(cfg, how, tune.teacher, "tune.teacher")
     limit = positions_of(source.config)
     if task.length > limit:
         raise LabError(

@@ -59,14 +59,14 @@ def source_of(cfg: DictConfig, how: How) -> Source:
     return named_source(cfg, how, cfg.get("source"))
 
 
-def named_source(cfg: DictConfig, how: How, source: str | None) -> Source:
-    """The model of this name; None: the student."""
+def named_source(cfg: DictConfig, how: How, source: str | None, key: str = "source") -> Source:
+    """The model of this name, which the setting `key` gives; None: the student."""
     if source is None:
         return once(("student", _settings_of(cfg, how)), lambda: _student(distill.plan(cfg)))
     if source == "teacher":
         teacher: Teacher = config.section(cfg, "teacher")
         return once(("teacher", repr(teacher)), lambda: _teacher(teacher, how.cache))
-    return once(("source", str(source)), lambda: _elsewhere(str(source), how))
+    return once(("source", str(source)), lambda: _elsewhere(str(source), how, key))
 
 
 def _settings_of(cfg: DictConfig, how: How) -> str:
@@ -108,8 +108,8 @@ def _teacher(teacher: Teacher, cache: Path) -> Source:
     return Source(where, teacher.revision, key, origin, names, f"{teacher.name}-teacher", teacher.name, model)
 
 
-def _elsewhere(source: str, how: How) -> Source:
-    model = resolve(source, runs=how.runs, cache=how.cache, key="source")
+def _elsewhere(source: str, how: How, key: str) -> Source:
+    model = resolve(source, runs=how.runs, cache=how.cache, key=key)
     names = (model.record or {}).get("names") or {"source": source}
     return Source(
         model.where,
@@ -119,5 +119,5 @@ def _elsewhere(source: str, how: How) -> Source:
         names,
         Path(model.title).name,
         source,
-        sources.load_config(model.where, model.revision, "source"),
+        sources.load_config(model.where, model.revision, key),
     )

@@ -263,7 +263,7 @@ def _fail(folder: RunFolder, error: BaseException) -> None:
             write_atomically(folder.error_log, f"{now()}\n{without_secrets(text)}".encode(errors="replace"))
             error.add_note(f"log: {folder.error_log}")
         if interrupted:
-            folder.status("INTERRUPTED", "the same command goes on from the last checkpoint")
+            folder.status("INTERRUPTED", f"{type(error).__name__}: interrupted")
         else:
             folder.status("FAILED", f"{type(error).__name__}: {error}")
     except OSError:
