@@ -26,6 +26,8 @@ class Batch(TypedDict):
     """(batch, length), int64; length is that of the longest block of the batch."""
     mask: Tensor | None
     """(batch, length), bool, true = real token; None if every block is full."""
+    segments: Tensor | None
+    """(batch, length), int64: 0 = special tokens and the first text, 1 = the second of a pair; None without pairs."""
     samples: Tensor
     """(batch,), int64: sample numbers; of held-out batches the block numbers."""
     tokens: int
@@ -48,6 +50,7 @@ def loader(
     workers: int = 0,
     pin_memory: bool = False,
     masking: Masking | None = None,
+    whole: int | None = None,
 ) -> DataLoader[Batch]:
     """Return an endless stream of training batches that begins with sample number `first_sample`.
 
@@ -64,6 +67,8 @@ def loader(
         world_size: number of ranks.
         workers: processes that read ahead; 0 = read in this one.
         pin_memory: for faster copies to a GPU.
+        whole: samples of an optimizer step, over all ranks and micro-batches (packing=pairs: those have similar lengths);
+            None = of a batch over all ranks.
         masking: of masked language modelling, a pure function of the sample number; None = the text as it is.
 
     Raises:
@@ -77,7 +82,7 @@ def loader(
             "scale.length."
         )
     order = _Stream(first_sample + rank * batch_size, batch_size, batch_size * world_size)
-    samples = _Samples(blocks, seed, masking)
+    samples = _Samples(blocks, seed, masking, (whole or batch_size * world_size))
     return endless(samples, order, seed=seed, workers=workers, pin_memory=pin_memory)
 
 
@@ -94,9 +99,11 @@ def held_out_batches(
 class _Samples:
     """Sample numbers -> batch."""
 
-    def __init__(self, blocks: Blocks, seed: int, masking: Masking | None) -> None:
+    def __init__(self, blocks: Blocks, seed: int, masking: Masking | None, batch: int) -> None:
         self._blocks, self._masking = blocks, masking
-        self._order = Order(seed, len(blocks.train))
+        # Pairs are of many lengths: similar ones share a batch.
+        lengths = None if blocks.seconds is None or blocks.lengths is None else blocks.lengths[blocks.train]
+        self._order = Order(seed, len(blocks.train), lengths, batch)
 
     def batch(self, numbers: Numbers) -> Batch:
         return _batch(self._blocks, self._blocks.train[self._order(numbers)], numbers, self._masking)
@@ -127,6 +134,12 @@ def _batch(
         lengths = blocks.lengths[rows]
         longest, tokens = int(lengths.max()), int(lengths.sum())
         mask = torch.from_numpy(np.arange(longest) < lengths[:, None])
+    segments: Tensor | None = None
+    if blocks.seconds is not None:
+        second = np.arange(longest) >= blocks.seconds[rows, None]
+        if mask is not None:
+            second &= mask.numpy()
+        segments = torch.from_numpy(second.astype(np.int64))
     ids = np.asarray(blocks.tokens[rows, :longest]).astype(np.int64)
     masked: Tensor | None = None
     labels: Tensor | None = None
@@ -137,6 +150,7 @@ def _batch(
     return Batch(
         input_ids=torch.from_numpy(ids),
         mask=mask,
+        segments=segments,
         samples=torch.from_numpy(samples.copy()),
         tokens=tokens,
         masked=masked,

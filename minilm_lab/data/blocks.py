@@ -16,6 +16,7 @@ from minilm_lab.runs.fingerprints import file_checksum
 
 TOKENS = "tokens.bin"
 LENGTHS = "lengths.bin"
+SECONDS = "seconds.bin"
 INDEX = "index.json"
 Numbers = npt.NDArray[np.int64]
 
@@ -37,12 +38,13 @@ class Index:
     length: int
     """Tokens of a block, special tokens included."""
     packing: str
-    """`packed` or `sentences`."""
+    """`packed`, `sentences` or `pairs`."""
     dtype: str
     """`uint16` or `uint32`."""
     pad: int
     """Token id that fills up short blocks."""
     documents: int
+    """Of packing=pairs: sentences."""
     characters: int
     tokens: int
     """Real tokens in the blocks, special tokens included, padding not."""
@@ -90,8 +92,15 @@ class Blocks:
     @cached_property
     def lengths(self) -> npt.NDArray[np.uint32] | None:
         """True length of each block, (count,), or None if all are full."""
-        file = self.folder / LENGTHS
-        return np.fromfile(file, np.uint32) if LENGTHS in self.index.checksums else None
+        return self._numbers(LENGTHS)
+
+    @cached_property
+    def seconds(self) -> npt.NDArray[np.uint32] | None:
+        """Where the second text of each block begins, (count,): its length where there is none; None without pairs."""
+        return self._numbers(SECONDS)
+
+    def _numbers(self, name: str) -> npt.NDArray[np.uint32] | None:
+        return np.fromfile(self.folder / name, np.uint32) if name in self.index.checksums else None
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickling a memory map would copy the whole file.

@@ -13,11 +13,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from minilm_lab.data.blocks import LENGTHS, TOKENS, Blocks, BrokenCache, Index, write_index
+from minilm_lab.data.blocks import LENGTHS, SECONDS, TOKENS, Blocks, BrokenCache, Index, write_index
 from minilm_lab.data.checksum import settings_checksum
 from minilm_lab.data.corpus import Corpus, Packing
 from minilm_lab.data.kept import kept
 from minilm_lab.data.pack import packer, token_dtype
+from minilm_lab.data.sentences import sentences
 from minilm_lab.data.specials import specials_of
 from minilm_lab.data.tokenise import tokenise
 from minilm_lab.errors import LabError
@@ -105,7 +106,11 @@ def _write_blocks(
     specials = specials_of(tokenizer)
     packing = packer(corpus.packing, specials, length)
     count = tokens = characters = blocks_written = 0
-    names = [TOKENS] if corpus.packing is Packing.packed else [TOKENS, LENGTHS]
+    names = {Packing.packed: [TOKENS], Packing.sentences: [TOKENS, LENGTHS]}.get(
+        corpus.packing, [TOKENS, LENGTHS, SECONDS]
+    )
+    if corpus.packing is Packing.pairs:
+        documents = (sentence for document in documents for sentence in sentences(document))
     digests = {name: hashlib.blake2b(digest_size=16) for name in names}
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in names}
@@ -113,8 +118,8 @@ def _write_blocks(
             tqdm(desc=f"tokenising {corpus.name}", unit=" tokens", unit_scale=True, disable=not progress)
         )
         for batch in tokenise(documents, tokenizer, specials=corpus.written_specials):
-            blocks, lengths = packing.add(batch)
-            for name, array in zip(names, (blocks, lengths), strict=False):
+            blocks, lengths, *_ = arrays = packing.add(batch)
+            for name, array in zip(names, arrays, strict=False):
                 content = array.tobytes()
                 files[name].write(content)
                 digests[name].update(content)

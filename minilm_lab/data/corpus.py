@@ -21,6 +21,10 @@ class Packing(StrEnum):
     sentences = "sentences"
     """One document per block, truncated to the length, padded on the right: for short texts."""
 
+    pairs = "pairs"
+    """Documents are cut into sentences; one alone, then two as a pair with segment ids, and so on, a block each, in
+    batches of similar length: the two kinds of input that fine-tuning has."""
+
 
 @dataclass
 class Corpus(ABC):
@@ -33,7 +37,8 @@ class Corpus(ABC):
     """Short name for humans (progress bars, messages, run slugs); no part of what is computed."""
 
     packing: Packing = Packing.packed
-    """`packed`: full blocks of running text. `sentences`: one document per block, for short texts."""
+    """`packed`: full blocks of running text. `sentences`: one document per block, for short texts. `pairs`: single
+    sentences and pairs of them, each half of the blocks."""
 
     @abstractmethod
     def documents(self, hub: str | None, cache: Path) -> Iterator[str]:

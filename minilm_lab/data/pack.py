@@ -21,13 +21,19 @@ class Packer(Protocol):
     def dropped(self) -> int:
         """Tokens of text that are in no block, as things stand."""
 
-    def add(self, batch: TokenBatch) -> tuple[Tokens, Tokens]:
-        """Return the new blocks, (blocks, length), and their true lengths, (blocks,), both unsigned."""
+    def add(self, batch: TokenBatch) -> tuple[Tokens, ...]:
+        """Return the new blocks, (blocks, length), their true lengths, (blocks,), and, of packing=pairs, where the second
+        text of each begins, (blocks,): all unsigned."""
 
 
 def packer(packing: Packing, specials: Specials, length: int) -> Packer:
     """Return the packer for blocks of `length` tokens, special tokens included."""
-    return Packed(specials, length) if packing is Packing.packed else Sentences(specials, length)
+    kinds: dict[Packing, type[Packed | Sentences | Pairs]] = {
+        Packing.packed: Packed,
+        Packing.sentences: Sentences,
+        Packing.pairs: Pairs,
+    }
+    return kinds[packing](specials, length)
 
 
 def token_dtype(specials: Specials) -> np.dtype[np.unsignedinteger]:
@@ -97,8 +103,52 @@ class Sentences:
                 self._dropped += max(0, len(ids) - width)
             else:  # the second piece of a document that one piece has filled
                 self._dropped += len(ids)
-        lengths = np.array([len(row) for row in rows], np.uint32)
-        blocks = np.full((len(rows), self._length), self._specials.pad, token_dtype(self._specials))
-        for block, row in zip(blocks, rows, strict=True):
-            block[: len(row)] = row
-        return blocks, lengths
+        return _padded(rows, self._length, self._specials)
+
+
+class Pairs:
+    """Of three sentences the first is a block of its own, the other two are one: special tokens as the tokenizer puts
+    them around pairs. What is too long is cut from the end of the longer text.
+    """
+
+    def __init__(self, specials: Specials, length: int) -> None:
+        self._specials = specials
+        self._length = length
+        self._dropped = 0
+        self._turn = 0  # of three: alone, first of a pair, second of a pair
+        self._first: list[int] = []
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped + len(self._first)
+
+    def add(self, batch: TokenBatch) -> tuple[Tokens, ...]:
+        specials = self._specials
+        alone, together = (self._length - specials.count - n for n in (0, len(specials.middle)))
+        rows, seconds = [], []
+        for ids, first in zip(batch.ids, batch.first, strict=True):
+            if not first or not ids:  # a second piece: its sentence fills a block already
+                self._dropped += len(ids)
+                continue
+            if self._turn == 1:
+                self._first = ids
+            else:
+                before, after = (self._first, ids) if self._turn else (ids, [])
+                room = together if self._turn else alone
+                cut = min(len(before), max(room - len(after), room - room // 2))
+                texts = before[:cut], after[: room - cut]
+                self._dropped += len(before) + len(after) - sum(map(len, texts))
+                start = [*specials.prefix, *texts[0], *(specials.middle if self._turn else [])]
+                rows.append([*start, *texts[1], *specials.suffix])
+                seconds.append(len(start) if self._turn else len(rows[-1]))
+                self._first = []
+            self._turn = (self._turn + 1) % 3
+        return *_padded(rows, self._length, specials), np.array(seconds, np.uint32)
+
+
+def _padded(rows: list[list[int]], length: int, specials: Specials) -> tuple[Tokens, Tokens]:
+    """Rows of tokens -> blocks, and their true lengths."""
+    blocks = np.full((len(rows), length), specials.pad, token_dtype(specials))
+    for block, row in zip(blocks, rows, strict=True):
+        block[: len(row)] = row
+    return blocks, np.array([len(row) for row in rows], np.uint32)

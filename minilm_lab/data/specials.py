@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from minilm_lab.errors import LabError
@@ -27,6 +27,9 @@ class Specials:
     largest: int
     """The largest token id that the tokenizer can give."""
 
+    middle: list[int] = field(default_factory=list)
+    """Between the two texts of a pair."""
+
     @property
     def count(self) -> int:
         """Special tokens around a block."""
@@ -50,11 +53,14 @@ def specials_of(tokenizer: Any) -> Specials:
         )
     # With an unknown 'a' a special token could look like it: then the text is the last match before the suffix.
     prefix, suffix = full[: starts[-1]], full[starts[-1] + len(bare) :]
+    pair = tokenizer("a", "a", add_special_tokens=True)["input_ids"]
+    middle = pair[len(prefix) + len(bare) : len(pair) - len(suffix) - len(bare)]
     separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     pads = (tokenizer.pad_token_id, separator, 0)
     return Specials(
         prefix=list(prefix),
         suffix=list(suffix),
+        middle=list(middle),
         separator=separator,
         pad=next(pad for pad in pads if pad is not None),
         largest=max(tokenizer.get_vocab().values()),

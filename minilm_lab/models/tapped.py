@@ -50,6 +50,7 @@ class Tapped(nn.Module):
         self.widths, self.head_size = projection_widths(body.config), head_size(body.config)
         self.groups = int(body.config.num_attention_heads) // key_heads(body.config)
         self.repeats = grouped == "repeat"
+        self.segmented = getattr(body.config, "type_vocab_size", 0) > 1
         self.record = Record()
         handles = self._note_maps(blocks)
         self.body: Any = self._cut(body, blocks) if needs else None
@@ -107,15 +108,26 @@ class Tapped(nn.Module):
         turned = self.turned and number in self.needs.projections
         return {"hidden": number - 1 in self.needs.hidden, "given": turned or number in self.needs.scores}
 
-    def forward(self, input_ids: Tensor, mask: Tensor | None = None, masked: Tensor | None = None) -> Seen:
+    def forward(
+        self,
+        input_ids: Tensor,
+        mask: Tensor | None = None,
+        masked: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Seen:
         """input_ids: (batch, length) int64; mask: (batch, length) bool, true = real token, or None when all are;
-        masked: (positions,) int64, the places in batch x length, row after row, whose logits are read.
+        masked: (positions,) int64, the places in batch x length, row after row, whose logits are read; segments: (batch,
+        length) int64, 1 = second text of a pair (for models that tell the two apart).
 
         Without a mask none is passed on, so that the fast attention kernels run.
         """
         if self.body is None:
             return Seen()
-        settings = {"use_cache": False} if self.family.causal else {}  # no keys are kept for later tokens
+        settings: dict[str, Any] = (
+            {"use_cache": False} if self.family.causal else {}
+        )  # no keys for later tokens
+        if segments is not None and self.segmented:
+            settings["token_type_ids"] = segments
         record = self.record
         record.start()
         try:

@@ -89,10 +89,11 @@ class Distiller(Optimised):
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The loss's terms, {"loss_qq": …}, for a batch of data.batches (see Batch)."""
         ids, mask, masked = batch["input_ids"], batch["mask"], batch["masked"]
+        segments = batch["segments"]
         _, student = self._run
         views = Views(
-            student=student(ids, mask, masked),
-            teacher=self._teach(ids, mask, masked),
+            student=student(ids, mask, masked, segments),
+            teacher=self._teach(ids, mask, masked, segments),
             mask=mask,
             labels=batch["labels"],
             ids=ids,
@@ -102,11 +103,13 @@ class Distiller(Optimised):
         return terms
 
     @torch.no_grad()
-    def _teach(self, ids: Tensor, mask: Tensor | None, masked: Tensor | None) -> Seen:
+    def _teach(
+        self, ids: Tensor, mask: Tensor | None, masked: Tensor | None, segments: Tensor | None = None
+    ) -> Seen:
         teacher, _ = self._run
         own_type = self.teacher_type is not None
         with torch.autocast(ids.device.type, enabled=False) if own_type else nullcontext():
-            seen: Seen = teacher(ids, mask, masked)
+            seen: Seen = teacher(ids, mask, masked, segments)
         return seen
 
     def _unreached(self) -> list[str]:

@@ -44,7 +44,8 @@ class HeadTrainer(Optimised):
 
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """{"loss": cross-entropy of the masked tokens} for a batch of data.batches."""
-        logits = self._hidden[0](batch["input_ids"], batch["mask"], batch["masked"]).logits
+        parts = (batch[name] for name in ("input_ids", "mask", "masked", "segments"))
+        logits = self._hidden[0](*parts).logits
         return {"loss": F.cross_entropy(logits.float(), batch["labels"])}
 
     @property

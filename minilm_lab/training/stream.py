@@ -46,6 +46,7 @@ class Stream:
             workers=self.how.impl.workers,
             pin_memory=torch.cuda.is_available(),
             masking=self.masking,
+            whole=self.scale.batch_size,
         )
 
     def held_out(self, journal: Journal) -> Evaluating:

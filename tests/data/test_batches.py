@@ -51,6 +51,30 @@ def test_every_epoch_is_a_permutation_and_any_part_can_be_asked_for(
     assert np.array_equal(order(part), [Order(seed, count)(np.array([n]))[0] for n in part])
 
 
+@given(
+    seed=st.integers(0, 2**32),
+    batch=st.integers(1, 5),
+    batches=st.integers(1, 130),
+    first=st.integers(0, 900),
+)
+def test_with_lengths_batches_hold_similar_ones_and_any_part_can_be_asked_for(
+    seed: int, batch: int, batches: int, first: int
+) -> None:
+    count = batch * batches + batch // 2
+    lengths = np.random.default_rng(seed).integers(1, 60, count)
+    order = Order(seed, count, lengths, batch)
+    epoch = first // order.count
+    whole = order(np.arange(epoch * order.count, (epoch + 1) * order.count))
+    assert order.count == batch * batches
+    assert len(set(whole.tolist())) == len(whole)  # no item twice
+    part = np.arange(first, first + 3)
+    assert np.array_equal(order(part), [Order(seed, count, lengths, batch)(np.array([n]))[0] for n in part])
+    # Sorted, the batches of a group follow each other without overlap: their spread is that of sorted lengths.
+    spread = sum(np.ptp(lengths[rows]) for rows in whole.reshape(-1, batch))
+    groups = -(-batches // 50)
+    assert spread <= groups * 60
+
+
 def test_the_order_stays_what_it_was() -> None:
     """Runs of older versions resume only if this never changes."""
     assert Order(0, 10)(np.arange(20)).tolist() == GOLDEN

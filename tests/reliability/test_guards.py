@@ -298,7 +298,7 @@ def test_the_teacher_as_its_own_student_has_no_loss(
     module = Distiller(Tapped(twin, ours), Tapped(body, theirs), loss, Optim(), 1)
     twin.eval()
     ids = torch.arange(32).reshape(2, 16) % 100 + 5
-    batch = {"input_ids": ids, "mask": None, "masked": None, "labels": None}
+    batch = {"input_ids": ids, "mask": None, "masked": None, "labels": None, "segments": None}
     losses = module.losses(batch)
     assert losses and all(abs(float(value.detach())) < 1e-6 for value in losses.values()), losses
     # It can tell: one weight that moves gives a loss.

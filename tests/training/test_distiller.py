@@ -207,6 +207,31 @@ def test_the_held_out_losses_are_those_of_the_saved_models(tiny: list[str], tiny
     assert (measured[0][1], measured[-1][1]) == (told["first"], told["last"])
 
 
+def test_pairs_reach_both_models_with_their_segments(tiny: list[str], tiny_teacher: Path) -> None:
+    """The held-out loss, against the library's models on the same tokens with their segment ids."""
+    words = [word for word in tiny if not word.startswith("objective")]
+    ready, folder, _ = run(words, "objective=embedding", "corpus.packing=pairs", "scale.length=24")
+    job = ready.job
+    blocks = open_stream(job.corpus, job.teacher.tokenizer(job.how.cache), job.scale, 0, job.how).blocks
+    [batch] = held_out_batches(blocks, 256)
+    assert 0 < int(batch["segments"].sum()) < int(batch["mask"].sum())
+    given = {"input_ids": batch["input_ids"], "attention_mask": batch["mask"].long()}
+
+    def vectors(model: Any, **more: Tensor) -> Tensor:
+        states, mask = model.eval()(**given, **more).last_hidden_state, batch["mask"][..., None]
+        return (states * mask).sum(1) / mask.sum(1)
+
+    def loss(**more: Tensor) -> float:
+        models = (AutoModel.from_pretrained(path) for path in (folder / "student", tiny_teacher))
+        student, teacher = (vectors(model, **more) for model in models)
+        return float((1 - torch.cosine_similarity(student, teacher)).mean().detach())
+
+    told = record(folder)["held_out_loss"]
+    assert told["last"] == pytest.approx(loss(token_type_ids=batch["segments"]), rel=1e-4)
+    assert told["last"] != pytest.approx(loss(), rel=1e-2)
+    assert told["last"] < told["first"]
+
+
 def steps_of(folder: Path) -> list[int]:
     from .helpers import lines
 
