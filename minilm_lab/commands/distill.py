@@ -88,10 +88,13 @@ def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, ass
     }
     if head is not None:
         what["head"] = {"run": head.identity}
-    if objective.trains:
+    if objective.trains or student.init.measured:  # on whose held-out text
         what["corpus"] = corpus_identity(corpus, how)
+    if objective.trains:
         what["optim"] = config.plain(optim)
         what["scale"] = {n: getattr(scale, n) for n in ("steps", "batch_size", "length")}
+    elif student.init.measured:
+        what["scale"] = {"length": scale.length}
     name = slug(
         teacher.name,
         f"l{shape['layers']}_h{shape['hidden_size']}",

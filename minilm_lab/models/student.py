@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 KEYS = ("tied", "own", "teacher_frozen")
-LAYER_MAPS = ("random", "first", "last", "uniform")
+LAYER_MAPS = ("random", "first", "last", "uniform", "search", "influence")
+MEASURED = ("search", "influence")
+"""Of these, those that are chosen on text (see minilm_lab.models.layer_choice)."""
 EMBEDDINGS = ("random", "teacher", "projected")
 
 
@@ -24,9 +27,11 @@ EMBEDDINGS = ("random", "teacher", "projected")
 class Initialisation:
     """Where the student's weights come from. The papers do not state theirs; random is the common reading."""
 
-    layers: str = "random"
+    layers: Any = "random"
     """random, or copied from the teacher: first (its first layers), last (the ones that end at the distilled
-    layer), uniform (every n-th, ending at the distilled layer). Copying needs the teacher's width."""
+    layer), uniform (every n-th, ending at the distilled layer), a list such as [1,3,6] (from 1, ascending), or measured
+    on held-out text before training: search (the ones that keep its sentence vectors best) and influence (the ones that
+    change the hidden states most). Copying needs the teacher's width."""
     embeddings: str = "random"
     """random; teacher: word, position and type embeddings copied, which needs the teacher's width; projected: for a
     narrower student, projected on the principal directions of the teacher's word embeddings (with the teacher's
@@ -37,12 +42,25 @@ class Initialisation:
     layers."""
 
     def __post_init__(self) -> None:
-        if self.layers not in LAYER_MAPS:
-            raise LabError(f"student.init.layers={self.layers}: allowed are {', '.join(LAYER_MAPS)}")
+        if isinstance(self.layers, Sequence) and not isinstance(self.layers, str):
+            self.layers = list(self.layers)
+            if any(type(n) is not int for n in self.layers) or self.layers != sorted(set(self.layers)):
+                raise LabError(
+                    f"student.init.layers={self.layers}: give layers of the teacher, from 1, ascending"
+                )
+        elif self.layers not in LAYER_MAPS:
+            raise LabError(
+                f"student.init.layers={self.layers}: allowed are {', '.join(LAYER_MAPS)}, or a list of the teacher's layers"
+            )
         if self.embeddings not in EMBEDDINGS:
             raise LabError(f"student.init.embeddings={self.embeddings}: allowed are {', '.join(EMBEDDINGS)}")
         if self.untrained not in (None, "random", "teacher"):
             raise LabError(f"student.init.untrained={self.untrained}: allowed are null, random, teacher")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the layers are chosen on text before training."""
+        return self.layers in MEASURED
 
 
 @dataclass
@@ -143,6 +161,8 @@ class Student:
                 f"student.init.embeddings=projected narrows the teacher's embeddings of width {teacher.hidden_size}; "
                 f"a student of hidden size {hidden} is wider: use student.init.embeddings=random"
             )
+        if isinstance(init.layers, list) or init.measured:
+            self._check_choice(shape["layers"], teacher)
         for name in whole:
             value = getattr(init, name)
             if kind != teacher.model_type:
@@ -160,6 +180,26 @@ class Student:
             raise LabError(
                 f"student.init.untrained={init.untrained}: all layers of '{kind}' models share their weights, so "
                 "none of them stays untrained; leave it null"
+            )
+
+    def _check_choice(self, depth: int, teacher: PretrainedConfig) -> None:
+        """LabError if a list of layers, or a measured choice of so many, cannot be of this teacher."""
+        layers, whole = self.init.layers, int(teacher.num_hidden_layers)
+        if isinstance(layers, list) and not (len(layers) == depth and 1 <= layers[0] <= layers[-1] <= whole):
+            raise LabError(
+                f"student.init.layers={layers}: a student of {depth} layers needs {depth} of the teacher's 1..{whole}"
+            )
+        if depth > whole:
+            raise LabError(f"student.init.layers={layers}: the teacher has only {whole} layers to copy")
+        if FAMILIES[str(teacher.model_type)].shared_layers and self.init.measured:
+            raise LabError(
+                f"student.init.layers={layers}: all layers of '{teacher.model_type}' models are the same"
+            )
+        if self.init.measured and len(set(getattr(teacher, "layer_types", None) or ())) > 1:
+            raise LabError(
+                f"student.init.layers={layers}: the layers of this '{teacher.model_type}' model are of several kinds, which "
+                "a configuration must name before anything is measured; give a list, such as "
+                f"student.init.layers={uniform(depth, whole)}"
             )
 
     def head(self, teacher: PretrainedConfig, needed: bool = False) -> str | None:
@@ -202,13 +242,15 @@ class Student:
         return student_config(self.kind(teacher), shape, teacher, copied)
 
     def copied_layers(self, depth: int, distilled: int) -> list[int] | None:
-        """The teacher layer (from 1) behind each student layer, or None when layers start at random.
+        """The teacher layer (from 1) behind each student layer, or None: they start at random, or are not chosen yet.
 
         `distilled` is the teacher layer that the student's last layer learns: `uniform` and `last` end there,
         so that what the loss cannot reach (that layer's attention output and feed-forward block) fits what it
         can.
         """
-        if self.init.layers == "random":
+        if isinstance(self.init.layers, list):
+            return list(self.init.layers)
+        if self.init.layers == "random" or self.init.measured:
             return None
         if depth > distilled:
             raise LabError(

@@ -16,6 +16,7 @@ from minilm_lab.data.masking import masking_for
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import AssistantTeacher
 from minilm_lab.models.attention import use_fastest_attention
+from minilm_lab.models.layer_choice import Texts
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import model_card, save_model
 from minilm_lab.models.tapped import Tapped
@@ -34,6 +35,8 @@ from minilm_lab.training.stream import open_stream
 if TYPE_CHECKING:
     from minilm_lab.training.distillation import Distillation
 
+TEXTS = 64
+"""Held-out blocks that layers are chosen on."""
 TYPES = {"same": None, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 """impl.teacher_precision -> the type of the teacher's weights; None: as the student computes."""
 
@@ -140,12 +143,19 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
     how, scale, cache = job.how, job.scale, job.how.cache
     journal = journal_of(folder, how)
     tokenizer = job.teacher.tokenizer(cache)
-    teacher, student = load_pair(
-        job.teacher, job.student, job.loss.reads, tokenizer, job.head, job.seed, cache
+
+    def texts() -> Texts:
+        return open_stream(job.corpus, tokenizer, scale, job.seed, how).texts(TEXTS)
+
+    teacher, student, choice = load_pair(
+        job.teacher, job.student, job.loss.reads, tokenizer, job.head, job.seed, cache, texts
     )
+    chosen = {"layers_copied": dataclasses.asdict(choice)} if choice else {}
     model = student.model
     what: Any = OmegaConf.to_container(OmegaConf.load(folder.path / "config.yaml").what)
     facts = _facts(job, model)
+    if choice:
+        facts["initialisation"] += f"; chosen: layers {', '.join(map(str, choice.layers))}"
 
     def save(untrained: list[str]) -> None:
         card = model_card(folder.name, what, facts, untrained, kind=type(model).__name__)
@@ -154,7 +164,7 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
 
     if not job.objective.trains:
         save([])
-        return {"names": job.names(), **_size(model)}
+        return {"names": job.names(), **_size(model), **chosen}
 
     share, masking = job.loss.masked_share, None
     if share:
@@ -177,6 +187,7 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
         save(module.untrained)
         record = {
             **_size(model),
+            **chosen,
             "loss": journal.recent.get("loss"),
             "held_out_loss": losses,
             "steps": scale.steps,

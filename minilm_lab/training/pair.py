@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.causal import saved_with_head, with_head
+from minilm_lab.models.layer_choice import Choice, Texts, choose_layers
 from minilm_lab.models.mlm import new_masked_lm, with_body
 from minilm_lab.models.self_check import self_check
 from minilm_lab.models.sources import check_tokenizer
@@ -30,8 +32,10 @@ def load_pair(
     head: Path | None,
     seed: int,
     cache: Path,
-) -> tuple[Tapped, Tapped]:
-    """Return views of (teacher, student), both checked against the library's own forward passes.
+    texts: Callable[[], Texts] | None = None,
+) -> tuple[Tapped, Tapped, Choice | None]:
+    """Return views of (teacher, student), both checked against the library's own forward passes, and which layers were
+    chosen where the student's are `measured` on `texts`.
 
     reads: what the loss reads of the student and of the teacher.
     head: folder of the teacher with a masked-LM head of its own training, where its logits are read;
@@ -41,7 +45,12 @@ def load_pair(
     config = teacher.config(cache)
     distilled = teacher.distilled_layer(config)
     of_student, of_teacher = reads
-    layers = max(distilled, of_teacher.layers(int(config.num_hidden_layers)))
+    whole_depth = int(config.num_hidden_layers)
+    layers = max(distilled, of_teacher.layers(whole_depth))
+    if student.init.measured:
+        layers = whole_depth
+    elif isinstance(student.init.layers, list):
+        layers = max(layers, student.init.layers[-1])
     keys = student.head(config, needed=of_student.next_tokens)
     if of_teacher.logits:
         whole = teacher if head is None else replace(teacher, path=str(head), hub=None, package=None)
@@ -55,6 +64,13 @@ def load_pair(
     else:
         model = body = teacher.body(cache, layers=layers)
     check_tokenizer(tokenizer, config, teacher.name)
+    choice = None
+    if student.init.measured:
+        assert texts is not None
+        depth = int(student.config(config).num_hidden_layers)
+        choice = choose_layers(student.init.layers, body, depth, texts())
+        log.info("student.init.layers=%s: layers %s", student.init.layers, choice.layers)
+        student = replace(student, init=replace(student.init, layers=choice.layers))
     start = build_student(student, body, distilled, seed, config)
     if of_student.logits:
         start = with_body(new_masked_lm(start.config, seed), start)
@@ -75,7 +91,7 @@ def load_pair(
                 f"{name} cannot compute a forward pass ({type(error).__name__}: {str(error).splitlines()[0]}); a value of "
                 "config.json does not fit the weights"
             ) from error
-    return views
+    return *views, choice
 
 
 def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from minilm_lab.data import Blocks, build, held_out_batches, loader
@@ -48,6 +49,18 @@ class Stream:
             masking=self.masking,
             whole=self.scale.batch_size,
         )
+
+    def texts(self, count: int) -> list[tuple[Tensor, Tensor]]:
+        """(ids, mask) of `count` held-out blocks at most, for what is measured before training."""
+        batches = held_out_batches(self.blocks, 16, count)
+        full = torch.ones(1, 1, dtype=torch.bool)
+        return [
+            (
+                batch["input_ids"],
+                full.expand_as(batch["input_ids"]) if batch["mask"] is None else batch["mask"],
+            )
+            for batch in batches
+        ]
 
     def held_out(self, journal: Journal) -> Evaluating:
         """Measures the mean loss of the blocks that are never trained on, `trainer.held_out_blocks` at most."""

@@ -130,7 +130,7 @@ def pair(
     student = Student(
         **{"name": "s", "layers": 2, "hidden_size": 24, "ffn_size": 48, "init": init} | settings
     )
-    views = load_pair(teacher, student, reads, teacher.tokenizer(folder), None, 5, folder)
+    *views, _ = load_pair(teacher, student, reads, teacher.tokenizer(folder), None, 5, folder)
     return views[0].model, views[1].model
 
 
