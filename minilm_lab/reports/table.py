@@ -166,6 +166,24 @@ class Table:
         return paired.differences(self.frame[self.frame["column"].isin(kinds)], self.comparisons)
 
     @cached_property
+    def kept(self) -> dict[str, tuple[float, float, float]]:
+        """Row -> its average in percent of its teacher's over the seeds that both have, and the 95 % interval of that.
+
+        Of rows with a teacher (not their own) and at least three such seeds.
+        """
+        shares = {}
+        averages = {row.key: dict(self._average(row.key)) for row in self.rows}
+        for row in self.rows:
+            theirs = averages.get(row.teacher or "", {})
+            seeds = [seed for seed in averages[row.key] if seed is not None and seed in theirs]
+            if row.teacher != row.key and len(seeds) >= paired.LEAST:
+                values, of = ([known[seed] for seed in seeds] for known in (averages[row.key], theirs))
+                if all(map(math.isfinite, [*values, *of])) and statistics.fmean(of):
+                    share = 100 * statistics.fmean(values) / statistics.fmean(of)
+                    shares[row.key] = (share, *paired.interval(values, of))
+        return shares
+
+    @cached_property
     def _places(self) -> dict[tuple[str, str], Any]:
         return {(cell.row, cell.column): cell for cell in self.summary.itertuples(index=False)}
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from minilm_lab.reports import paired
-from minilm_lab.reports.table import SCORE, Column, Table
+from minilm_lab.reports.table import KEPT, SCORE, Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,7 @@ def caption_sentences(table: Table) -> list[str]:
         caption.data and f"Data: {'; '.join(caption.data)}.",
         *_papers(table),
         _told_apart(table),
+        _kept(table),
     ]
     if any(row.control for row in table.rows):
         sentences.append(f"Controls: {'; '.join(row.title for row in table.rows if row.control)}.")
@@ -119,6 +120,18 @@ def _told_apart(table: Table) -> str:
     words = paired.in_words(compared[compared["column"] == table.headline.key], titles)
     words = f" {table.headline.title}: {words}." if words else ""
     return f"Differences paired by seed, 95 % bootstrap intervals{legend}.{words}"
+
+
+def _kept(table: Table) -> str:
+    """The shares of the teacher's average with their intervals, where there are seeds enough."""
+    column = next((column for column in table.columns if column.kind == KEPT), None)
+    if column is None or not table.kept:
+        return ""
+    titles = {row.key: row.title for row in table.rows}
+    shares = [
+        f"{titles[row]} {s:.1f} % ({low:.1f} to {high:.1f})" for row, (s, low, high) in table.kept.items()
+    ]
+    return f"{column.title}, with 95 % bootstrap intervals over paired seeds: {'; '.join(shares)}."
 
 
 def _papers(table: Table) -> list[str]:

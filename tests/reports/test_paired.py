@@ -71,6 +71,27 @@ def test_the_table_says_what_can_be_told_and_what_not() -> None:
     assert "62.1$^c$$^a$" in to_latex(TABLE)
 
 
+def test_a_share_has_the_interval_of_resampled_seeds() -> None:
+    """By a plain loop over resampled seeds, with the same expanded percentiles."""
+    ours, theirs = five(80), five(90, 1, -1, 0.5, 0, -0.5)
+    low, high = interval(ours, theirs)
+    draw = np.random.default_rng(7)
+    shares = []
+    for _ in range(20_000):
+        seeds = draw.integers(0, 5, 5)
+        shares.append(100 * np.mean([ours[s] for s in seeds]) / np.mean([theirs[s] for s in seeds]))
+    # n = 5: t is 2.776 at 97.5 %, times sqrt(5 / 4) = 3.104 deviations of a normal distribution.
+    assert [low, high] == pytest.approx(np.percentile(shares, [0.0955, 99.9045]), abs=0.15)
+    rows = [Row("t", "Teacher", control=True, teacher="t"), Row("s", "Student", teacher="t")]
+    cells = {"t": {"x": Cell(theirs, list(range(5)))}, "s": {"x": Cell(ours, list(range(5)))}}
+    columns = [Column("x", "X"), Column("kept", "Kept", kind="kept", suffix=" %")]
+    table = Table("t", rows, columns, cells)
+    share = 100 * np.mean(ours) / np.mean(theirs)
+    assert f"over paired seeds: Student {share:.1f} % ({low:.1f} to {high:.1f})." in to_markdown(table)
+    fewer = {row: {"x": Cell(cell["x"].values[:2], [0, 1])} for row, cell in cells.items()}
+    assert "over paired seeds:" not in to_markdown(Table("t", rows, columns, fewer))
+
+
 @pytest.mark.parametrize(
     "scores",
     [
