@@ -91,7 +91,7 @@ def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, ass
     if objective.trains or student.init.measured:  # on whose held-out text
         what["corpus"] = corpus_identity(corpus, how)
     if objective.trains:
-        what["optim"] = config.plain(optim)
+        what["optim"] = optim.identity()
         what["scale"] = {n: getattr(scale, n) for n in ("steps", "batch_size", "length")}
     elif student.init.measured:
         what["scale"] = {"length": scale.length}

@@ -1,4 +1,4 @@
-"""AdamW and the linear schedule."""
+"""AdamW, Muon and the linear schedule."""
 
 from __future__ import annotations
 
@@ -20,19 +20,67 @@ def configure(module: nn.Module, optim: Optim, steps: int, fused: bool) -> dict[
     Biases and LayerNorm (every parameter with fewer than two dimensions) have no weight decay.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
+    matrices = _matrices_of_layers(module) if optim.optimizer == "muon" else set()
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
+        {
+            "params": [p for p in trained if p.ndim > 1 and p not in matrices],
+            "weight_decay": optim.weight_decay,
+        },
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     first, second = optim.betas
-    optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=(first, second), eps=optim.eps, fused=fused)
+    adamw = torch.optim.AdamW(groups, lr=optim.lr, betas=(first, second), eps=optim.eps, fused=fused)
+    optimizer: torch.optim.Optimizer = adamw
+    if optim.optimizer == "muon":
+        by_muon = [p for p in trained if p in matrices]
+        muon = torch.optim.Muon(
+            by_muon, lr=optim.lr, weight_decay=optim.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        optimizer = Together([muon, adamw])
     warmup = round(optim.warmup * steps)
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def _matrices_of_layers(module: nn.Module) -> set[nn.Parameter]:
+    """Parameters of two dimensions that are no embedding (nor a head that shares its matrix)."""
+    embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return {p for p in module.parameters() if p.ndim == 2 and id(p) not in embeddings}
+
+
+class Together(torch.optim.Optimizer):
+    """Optimizers of different parameters as one: one schedule, one state in a checkpoint."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self.parts = parts
+        self._share()
+
+    def _share(self) -> None:
+        """The parts work on this optimizer's groups and state."""
+        groups = iter(self.param_groups)
+        for part in self.parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+            part.state = self.state
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        """One step of each part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Restore groups and state."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+
 class Optimised(pl.LightningModule, ABC):
-    """A module trained by AdamW on the linear schedule, with its gradient clipped to a norm.
+    """A module trained on the linear schedule, with its gradient clipped to a norm.
 
     Its state is what is trained (and buffers): what is frozen is made again as it was, and is in no checkpoint.
     """
@@ -72,7 +120,7 @@ class Optimised(pl.LightningModule, ABC):
         return {name: parameter.data for name, parameter in named if not parameter.requires_grad}
 
     def configure_optimizers(self) -> Any:
-        """AdamW and the linear schedule over `steps`."""
+        """The optimizer and the linear schedule over `steps`."""
         return configure(self, self.optim, self.steps, self.fused)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:

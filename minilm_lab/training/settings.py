@@ -22,8 +22,11 @@ def _positive(group: str, thing: object, *names: str) -> None:
 
 @dataclass
 class Optim:
-    """AdamW, without decay on biases and LayerNorm; the rate rises linearly, then falls linearly to 0."""
+    """AdamW or Muon, without decay on biases and LayerNorm; the rate rises linearly, then falls linearly to 0."""
 
+    optimizer: str = "adamw"
+    """adamw; muon: matrices of layers are updated by the orthogonalised momentum of their gradient (torch.optim.Muon, scaled
+    to AdamW's root mean square, so that lr means the same), embeddings, biases and norms by AdamW."""
     lr: float = 5e-4
     """Peak learning rate."""
     warmup: float = 0.01
@@ -38,6 +41,8 @@ class Optim:
     """Largest norm of the gradient; 0 = no clipping."""
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise LabError(f"optim.optimizer={self.optimizer}: allowed are adamw, muon")
         _positive("optim", self, "lr", "eps")
         if not 0 <= self.warmup < 1:
             raise LabError(f"optim.warmup={self.warmup} is a share of the steps: give 0 <= warmup < 1")
@@ -47,6 +52,11 @@ class Optim:
             raise LabError(
                 f"optim: weight_decay={self.weight_decay} and clip={self.clip} must not be negative"
             )
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a result; the usual optimizer goes without saying."""
+        left_out = {"optimizer"} if self.optimizer == "adamw" else set()
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
 
 
 @dataclass
@@ -100,7 +110,7 @@ class Tune(Optim):
         left_out = {"save_model", "seed", "teacher"}
         if self.teacher is None:
             left_out |= {"teacher_weight", "temperature"}
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return {name: value for name, value in super().identity().items() if name not in left_out}
 
 
 @dataclass

@@ -112,6 +112,48 @@ def test_decay_spares_biases_and_layer_norms(tiny: list[str]) -> None:
     assert held == {id(p) for p in module.parameters() if p.requires_grad}
 
 
+def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest(tiny: list[str], tmp_path: Path) -> None:
+    """Against the library's two optimizers, each on its parameters; and a killed run goes on to the bit."""
+    _, folder, module = run(tiny, "optim=muon", "scale.steps=8", "student.dropout=0.0", "optim.lr=1e-3")
+    names = {name for name, p in module.student.named_parameters() if p.requires_grad}
+    layers = {n for n in names if n.endswith("weight") and "LayerNorm" not in n and "embeddings" not in n}
+    optim = Optim(optimizer="muon", lr=1e-2, weight_decay=0.3)
+    optimizer = configure(module, optim, 10, fused=False)["optimizer"]
+    parameters = dict(module.student.named_parameters())
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(parameters[name]) for name in layers}
+    draw = torch.Generator().manual_seed(4)
+    twins = {name: parameters[name].detach().clone().requires_grad_() for name in names}
+    plain = [
+        torch.optim.Muon(
+            [twins[n] for n in sorted(layers)], lr=1e-2, weight_decay=0.3, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(
+            [
+                {"params": [twins[n] for n in names - layers if twins[n].ndim > 1], "weight_decay": 0.3},
+                {"params": [twins[n] for n in names if twins[n].ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=1e-2,
+            eps=optim.eps,
+        ),
+    ]
+    for step in range(3):
+        for name in sorted(names):
+            twins[name].grad = torch.randn(twins[name].shape, generator=draw)
+            parameters[name].grad = twins[name].grad.clone()
+        if step == 1:  # what a checkpoint holds goes into a new one
+            state = optimizer.state_dict()
+            optimizer = configure(module, optim, 10, fused=False)["optimizer"]
+            optimizer.load_state_dict(state)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2
+        for each in (*plain, optimizer):
+            each.step()
+    for name in names:
+        assert torch.allclose(parameters[name], twins[name], atol=1e-7), name
+    losses = record(folder)["held_out_loss"]
+    assert losses["last"] < losses["first"]
+
+
 def test_the_rate_rises_and_falls_linearly(tiny: list[str]) -> None:
     _, folder, _ = run(tiny, "scale.steps=20", "optim.warmup=0.2", "optim.lr=1e-3")
     after = [step / 4 if step < 4 else (20 - step) / 16 for step in range(1, 21)]
