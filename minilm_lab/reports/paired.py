@@ -61,7 +61,7 @@ def interval(values: Sequence[float], of: Sequence[float] | None = None) -> tupl
     from scipy import stats
 
     def share(ours: np.ndarray, theirs: np.ndarray, axis: int = -1) -> np.ndarray:
-        return 100 * ours.mean(axis) / theirs.mean(axis)  # type: ignore[no-any-return]
+        return 100 * ours.mean(axis) / theirs.mean(axis)
 
     n = len(values)
     reach = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + LEVEL) / 2, n - 1)
