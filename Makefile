@@ -29,7 +29,7 @@ CHOICES  = $(or $(launcher_$(LAUNCHER)),$(error LAUNCHER=$(LAUNCHER): choose loc
 	$(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),scale.seeds=$(SEEDS)) $(if $(TEACHER),teacher=$(TEACHER)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo knowledge table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
+.PHONY: help setup demo halve knowledge table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
 	table4 table12 $(TABLES) $(TABLES:%=%-dry) $(ABLATIONS) $(ABLATIONS:%=%-dry)
 
 help: ## List the targets
@@ -52,6 +52,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Distil, fine-tune and compare: the whole job in about ten minutes on two cores
 	$(LAB) table name=demo $(ARGS)
+
+halve: $(READY) ## Half the layers of any sentence encoder: make halve TEACHER=<folder, hub id or embedded name> OUT=<folder>
+	$(LAB) halve $(if $(TEACHER),source=$(TEACHER)) $(if $(OUT),out=$(OUT)) $(ARGS)
 
 knowledge: $(READY) ## What a decoder keeps of its keys and knowledge, and nine ways to decode lists (docs/knowledge.md)
 	$(LAB) table name=navigation $(ARGS)

@@ -45,7 +45,11 @@ class Export:
     probe: quantised.Probe | None
     """On which int8 is measured."""
     pooling: Pooling | None
-    """What modules.json of the model says; None where it has none."""
+    """What modules.json of the model, or of `modules`, says; None where it has none."""
+    modules: Model
+    """Whose modules.json the export gets."""
+    section: str = ""
+    """More for the card, such as what was measured elsewhere."""
 
     @property
     def out(self) -> Path:
@@ -79,14 +83,15 @@ class Export:
                 self.config.save_pretrained(folder)
             embeddings = None
             if self.pooling is not None:
-                copy_modules(folder, self.origin, self.pooling, self.normalize)
+                copy_modules(folder, self.modules, self.pooling, self.normalize)
             elif "sentence_transformers" in request.to:
                 write_modules(folder, int(self.config.hidden_size), self.longest, self.normalize)
             if self.pooling is not None or "sentence_transformers" in request.to:
                 embeddings = f"{describe(self.pooling or Pooling(), self.normalize)}; texts are cut to {self.longest} tokens"
             measured = self._write_onnx(body, folder / "onnx") if request.has_onnx else Measured()
             card = export_card(request, self.origin, self.facts, measured, embeddings, folder)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            more = f"\n{self.section}\n" if self.section else ""
+            (folder / "README.md").write_text(card + more, encoding="utf-8")
         return measured
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedModel]:
@@ -135,8 +140,20 @@ class Export:
         return Measured(tuple(names), difference, loss, seconds)
 
 
-def prepare(request: Request, origin: Model, task: Task, hub: str | None, cache: Path) -> Export:
-    """Check everything that can be checked without the weights. LabError says what is wrong."""
+def prepare(
+    request: Request,
+    origin: Model,
+    task: Task,
+    hub: str | None,
+    cache: Path,
+    *,
+    modules: Model | None = None,
+    section: str = "",
+) -> Export:
+    """Check everything that can be checked without the weights. LabError says what is wrong.
+
+    modules: another model of the same width, whose modules.json the export gets (the teacher of a student).
+    """
     check_target(Path(request.out).expanduser(), request.overwrite, origin.folder)
     config = sources.load_config(origin.where, origin.revision, "run")
     kind = (config.architectures or ["Model"])[0]
@@ -146,7 +163,8 @@ def prepare(request: Request, origin: Model, task: Task, hub: str | None, cache:
             "Exported are bodies, such as the student of a distillation"
         )
     facts = facts_of(config)
-    pooling = read_pooling(origin.where, origin.revision)
+    modules = modules or origin
+    pooling = read_pooling(modules.where, modules.revision)
     if request.mlm_head != "none" and not has_head(config):
         raise LabError(
             f"mlm_head={request.mlm_head}: a '{config.model_type}' model has no masked-LM head; use mlm_head=none"
@@ -170,4 +188,4 @@ def prepare(request: Request, origin: Model, task: Task, hub: str | None, cache:
         probe = quantised.load_probe(task, hub, cache)
     if request.push is not None:
         check_login(request.push)
-    return Export(request, origin, config, facts, tokenizer, probe, pooling)
+    return Export(request, origin, config, facts, tokenizer, probe, pooling, modules, section)
