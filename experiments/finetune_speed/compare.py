@@ -33,7 +33,7 @@ from transformers import (
 
 from minilm_lab import config
 from minilm_lab.commands.composing import compose_command
-from minilm_lab.commands.finetune import finetune, plan
+from minilm_lab.commands.finetune import plan
 from minilm_lab.data.splits import Splits
 from minilm_lab.registry import embedded_model
 from minilm_lab.runs.environment import describe
@@ -82,7 +82,7 @@ def lab(given: list[str]) -> tuple[float, float]:
     """Seconds, and the task's score on dev (accuracy for SST-2). Reading the data is not counted."""
     ready = plan(compose_command("finetune", given))
     began = time.perf_counter()
-    record = finetune(ready)
+    record = ready.make()
     return time.perf_counter() - began, float(record["score"]["value"])
 
 
