@@ -121,7 +121,9 @@ def scores(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Run both and print a line each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hub", required=True, help="folder with wikimedia/wikipedia and nyu-mll/glue")
     parser.add_argument("--cache", default=".cache")
     parser.add_argument("--out", default="runs/retention_compare")

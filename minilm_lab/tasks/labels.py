@@ -58,11 +58,13 @@ class LabelTask(Task):
 
         outputs = 1 if splits.labels is None else len(splits.labels)
         if not is_pooled(backbone):
-            return load_module(self.kind, backbone, outputs)
+            return load_module(self.kind, backbone, outputs, splits.labels)
         if backbone.pairs == "bi" and "pair" not in splits.train.column_names:
             raise LabError(f"tune.pairs=bi: task={self.name} has single texts, no pairs; leave it at cross.")
         numbers = splits.train["label"][:] if splits.labels is None else [0, 1]
-        return load_pooled(self.kind, backbone, outputs, (float(min(numbers)), float(max(numbers))))
+        return load_pooled(
+            self.kind, backbone, outputs, (float(min(numbers)), float(max(numbers))), splits.labels
+        )
 
     def features(self, splits: Splits, name: str, tokenizer: PreTrainedTokenizerBase) -> Features:
         """See `Task.features`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import save_model
 from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.features import IGNORED
+from minilm_lab.tasks.heads import settle_head
 
 
 class TaskModule(nn.Module, ABC):
@@ -229,12 +231,18 @@ KINDS: dict[str, tuple[type[ModelModule], Any]] = {
 """Kind of task -> its module, and the library's class of model."""
 
 
-def load_module(kind: str, backbone: Backbone, outputs: int) -> ModelModule:
-    """The module of a kind of task, with a head of `outputs` scores; see `Task.module`."""
+def load_module(
+    kind: str, backbone: Backbone, outputs: int, labels: Sequence[str] | None = None
+) -> ModelModule:
+    """The module of a kind of task, with a head of `outputs` scores, of the classes `labels`; see `Task.module`.
+
+    A head that comes with the weights is kept where it means these classes, else drawn at random (tasks.heads).
+    """
     module, library = KINDS[kind]
     where, tokenizer = backbone.where, backbone.tokenizer
     model, missing = sources.load_model(library, where, backbone.revision, "source", num_labels=outputs)
     check_trained(missing, backbone)
+    settle_head(model, kind, backbone, labels, drawn=bool(missing))
     sources.check_tokenizer(tokenizer, model.config, where)
     return module(model, tokenizer)
 

@@ -7,6 +7,7 @@ number is the cosine on the labels' scale (Reimers & Gurevych 2019, arXiv 1908.1
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,13 @@ def is_pooled(backbone: Backbone) -> bool:
     return asked or (backbone.trained and (Path(backbone.where) / SETTINGS).is_file())
 
 
-def load_pooled(kind: str, backbone: Backbone, outputs: int, bounds: tuple[float, float]) -> Pooled:
+def load_pooled(
+    kind: str,
+    backbone: Backbone,
+    outputs: int,
+    bounds: tuple[float, float],
+    labels: Sequence[str] | None = None,
+) -> Pooled:
     """The module of a kind of task; a new head is drawn at random.
 
     bounds: the smallest and the largest number to learn, for a regression on pairs that are embedded apart.
@@ -131,6 +138,7 @@ def load_pooled(kind: str, backbone: Backbone, outputs: int, bounds: tuple[float
         "pairs": backbone.pairs,
         "outputs": outputs,
         "bounds": list(bounds),
+        "labels": None if labels is None else list(labels),
     }
     folder = Path(backbone.where)
     if backbone.trained:
@@ -138,6 +146,10 @@ def load_pooled(kind: str, backbone: Backbone, outputs: int, bounds: tuple[float
         if (saved["kind"], saved["outputs"]) != (kind, outputs):
             raise LabError(
                 f"source: {folder} was fine-tuned on another task ({saved['kind']}, {saved['outputs']} outputs)."
+            )
+        if saved["labels"] != settings["labels"]:
+            raise LabError(
+                f"source: {folder} tells the classes {saved['labels']}; the task has {settings['labels']}, in this order."
             )
         settings = saved
     body = sources.load_body(backbone.where, backbone.revision, "source")
