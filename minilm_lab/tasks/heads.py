@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,8 @@ def settle_head(
 
 
 def _match(model: PreTrainedModel, backbone: Backbone, labels: Sequence[str]) -> None:
-    theirs = [str(model.config.id2label[number]) for number in range(len(labels))]
+    names: Any = model.config.id2label
+    theirs = [str(names[number]) for number in range(len(labels))]
     where, told = backbone.where, ", ".join(theirs)
     places = {_plain(name): number for number, name in enumerate(theirs)}
     if len(places) == len(labels) and set(places) == {_plain(label) for label in labels}:
