@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from minilm_lab.errors import LabError
+
+log = logging.getLogger(__name__)
 
 #: Command -> what `minilm-lab --help` says of it. Each is a module of this package with `run(cfg)`.
 COMMANDS = {
@@ -89,6 +92,11 @@ class Job:
 
     def __call__(self, cfg: Any) -> Any:
         """Do the command with a composed config."""
+        from hydra.core.hydra_config import HydraConfig
+
+        # hydra.job.chdir=true: a run has a folder of its own, and relative paths mean where the command was typed.
+        if HydraConfig.initialized():
+            os.chdir(HydraConfig.get().runtime.cwd)
         return importlib.import_module(f"minilm_lab.commands.{self.command}").run(cfg)
 
 
@@ -200,8 +208,31 @@ def prepare_process() -> None:
         ("TOKENIZERS_PARALLELISM", "true"),
     ):
         os.environ.setdefault(name, value)
+    _find_a_home()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec.*")
+
+
+def _find_a_home() -> None:
+    """Where HOME cannot be written to, give libraries another place for caches and settings, and say so."""
+    home = Path(os.environ.get("HOME") or "/")
+    places = {
+        "XDG_CACHE_HOME": "cache",
+        "XDG_CONFIG_HOME": "config",
+        "XDG_DATA_HOME": "data",
+        "WANDB_CONFIG_DIR": "config/wandb",
+        "WANDB_CACHE_DIR": "cache/wandb",
+        "WANDB_DATA_DIR": "data/wandb",
+        "MPLCONFIGDIR": "config/matplotlib",
+    }
+    missing = [name for name in places if name not in os.environ]
+    if (home.is_dir() and os.access(home, os.W_OK)) or not missing:
+        return
+    folder = Path(tempfile.gettempdir()) / f"minilm-lab-{os.getuid()}"
+    for name in missing:
+        os.environ[name] = str(folder / places[name])
+        (folder / places[name]).mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.warning("HOME=%s cannot be written to: libraries keep their caches and settings in %s", home, folder)
 
 
 def _overview() -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Sweep
+from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import (
     HydraException,
     MissingConfigException,
@@ -72,6 +72,9 @@ def expand(overrides: Sequence[str]) -> list[str]:
             raise LabError(
                 f"{word}: Hydra would run a pickle file; use `minilm-lab rerun run=<folder or identity>`"
             )
+        if settings := _of_mapping(word):
+            words += settings
+            continue
         found = re.fullmatch(r"objective=\[([^\]]*)\]", word.replace(" ", ""))
         if found is None:
             _check_choice(word)
@@ -86,6 +89,31 @@ def expand(overrides: Sequence[str]) -> list[str]:
         words += [f"+objective@objective.terms.{name}={name}" for name in names]
         words += [f"+objective.weights.{name}=1.0" for name in names]
     return words
+
+
+def _of_mapping(word: str) -> list[str]:
+    """`task.extra_splits={test: test}` as `++task.extra_splits.test='test'`, a word an entry; nothing of any other word.
+
+    Hydra would refuse entries that the config does not name yet, though a mapping is there to be given some.
+    """
+    if not re.fullmatch(r"[\w.@+]+=\{.*\}", word, re.DOTALL):
+        return []
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException:  # it is explained later
+        return []
+    value: Any = override._value  # with its quotes
+    if not isinstance(value, dict) or not all(re.fullmatch(r"\w+", str(name)) for name in value):
+        return []  # such as choose={tune.lr: […]}, whose names are settings
+
+    def entries(key: str, value: dict[Any, Any]) -> Iterator[str]:
+        for name, inner in value.items():
+            if isinstance(inner, dict) and inner:
+                yield from entries(f"{key}.{name}", inner)
+            else:
+                yield f"++{key}.{name}={Override._get_value_element_as_str(inner)}"
+
+    return list(entries(override.get_key_element().lstrip("+"), value))
 
 
 _PATHS = re.compile(

@@ -17,6 +17,9 @@ from minilm_lab.runs.facets import flatten
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
+PROJECT = "minilm-lab"
+"""Of W&B runs whose project nobody names."""
+
 
 @dataclass
 class NoLogger:
@@ -65,14 +68,18 @@ class TensorBoard:
 class Wandb:
     """Weights & Biases through Lightning's logger; offline where nobody is logged in."""
 
-    project: str = "minilm-lab"
-    """Project of all runs."""
+    project: str = PROJECT
+    """Project of all runs; left as it is, WANDB_PROJECT decides."""
     entity: Optional[str] = None
     """User or team; null = the default one of the login."""
     group: Optional[str] = None
     """Runs to compare; null = the experiment's name."""
     tags: list[str] = field(default_factory=list)
     """Tags of every run, beside those of its experiment, teacher, objective and task."""
+
+    def __post_init__(self) -> None:
+        if self.project == PROJECT:
+            self.project = os.environ.get("WANDB_PROJECT") or PROJECT
 
     def build(self, folder: Path, about: Mapping[str, Any]) -> list[Logger]:
         """One W&B run whose id is the run's identity, so that a resumed run stays one run.

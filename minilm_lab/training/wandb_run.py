@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pytorch_lightning.loggers import WandbLogger
 
+from minilm_lab.errors import first_line
 from minilm_lab.runs import wandb_access
 from minilm_lab.runs.environment import describe
 from minilm_lab.runs.facets import facets, flatten
@@ -51,10 +52,25 @@ class MirrorLogger(WandbLogger):
     @property
     def experiment(self) -> Any:
         """The W&B run, opened at the first use."""
-        run = super().experiment
+        run = self._open()
         if not self.where and self._experiment is not None and not run.disabled:
             self.where = describe()
         return run
+
+    def _open(self) -> Any:
+        """The run; offline where the server cannot be reached: what mirrors a training must not end it."""
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.errors.CommError as error:
+            log.warning(
+                "W&B cannot be reached (%s): this run is kept offline; `minilm-lab sync` uploads it",
+                first_line(error),
+            )
+            self._wandb_init["mode"] = "offline"
+            self._offline = True
+            return super().experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Mirror a line of the journal."""
@@ -78,12 +94,17 @@ def start(wandb: Any, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what opens the run of `folder`. wandb: the logger's settings (project, entity, group, tags)."""
     mode = wandb_access.mode(folder.parent.parent)
     config = settings_of(folder, about)
+    given = os.environ
+    if "WANDB_DIR" in given:
+        log.info(
+            "WANDB_DIR is passed over: a run's W&B files lie in its folder, where `minilm-lab sync` finds them"
+        )
     return {
         "project": wandb.project,
         "entity": wandb.entity,
         "id": about["identity"],
-        "name": about["name"],
-        "group": wandb.group or about.get("experiment") or None,
+        "name": given.get("WANDB_NAME") or about["name"],
+        "group": wandb.group or given.get("WANDB_RUN_GROUP") or about.get("experiment") or None,
         "job_type": about["command"],
         "tags": _tags(wandb.tags, about.get("experiment"), config),
         "save_dir": folder,

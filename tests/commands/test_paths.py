@@ -58,3 +58,21 @@ def test_what_is_meant_for_hydra_stays() -> None:
         "optim.lr=1e-3",
     ]
     assert expand(words) == words
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("task.extra_splits={test: test}", {"test": "test"}),
+        ("task.extra_splits={a: 'x, y.csv', b: two words}", {"a": "x, y.csv", "b": "two words"}),
+        ("task.extra_splits={}", {}),
+    ],
+)
+def test_a_mapping_on_the_command_line(word: str, expected: dict[str, str]) -> None:
+    cfg = compose_command("finetune", ["task=classification", "task.path=x", word])
+    assert dict(cfg.task.extra_splits) == expected
+
+
+def test_names_with_dots_in_a_mapping_are_settings() -> None:
+    cfg = compose_command("table", ["name=demo", "choose={tune.lr:[1e-4,2e-4]}"])
+    assert dict(cfg.choose) == {"tune.lr": [1e-4, 2e-4]}

@@ -114,3 +114,13 @@ def test_in_a_sweep_only_the_run_that_was_asked_for_is_mirrored(
         monkeypatch.setenv("WANDB_MODE", "disabled")
         assert len(Wandb().build(tmp_path, {**about, "command": "finetune"})) == 1
         assert len(Wandb().build(tmp_path, {**about, "command": "distill"})) == mirrored
+
+
+def test_relative_paths_mean_where_the_command_was_typed(lab: Lab, tiny: list[str], tmp_path: Path) -> None:
+    """hydra.job.chdir=true changes into a folder of each job; runs have their own."""
+    words = [word for word in tiny if not word.startswith(("paths.runs", "scale.steps", "optim.lr"))]
+    words += ["scale.steps=1", "optim.lr=1e-3,2e-3", "paths.runs=mine", "hydra.job.chdir=true"]
+    finished = lab.run("distill", "-m", *words, cwd=tmp_path)
+    assert finished.code == 0, finished.err
+    assert len(results(tmp_path / "mine", "distill")) == 2
+    assert len(list(tmp_path.rglob("result.json"))) == 2

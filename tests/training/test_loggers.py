@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
 from lab import Lab
 from wandb_offline import offline_runs, start_of, summary
+
+from minilm_lab.commands.composing import compose_command
+from minilm_lab.commands.distill import plan
+from minilm_lab.runs import wandb_access
+from minilm_lab.training.loggers import Wandb
 
 from .helpers import column, kill_at, only_run, record
 
@@ -123,3 +130,56 @@ def test_disabled_or_csv_leaves_no_wandb_run(
     assert not offline_runs(folder)
     assert (folder / "csv" / "metrics.csv").is_file() == bool(more)
     assert len(column(folder, "loss")) == 12
+
+
+def test_what_wandbs_users_set_counts(lab: Lab, words: list[str], tmp_path: Path) -> None:
+    given = {
+        "WANDB_PROJECT": "mine",
+        "WANDB_NAME": "first try",
+        "WANDB_RUN_GROUP": "tries",
+        "WANDB_DIR": str(tmp_path),
+    }
+    finished = lab.run("distill", *words, env={**OFFLINE, **given})
+    assert finished.code == 0, finished.err
+    (offline,) = offline_runs(only_run(tmp_path / "runs", "distill"))
+    found, opened = summary(offline), start_of(offline)
+    assert (found["project"], found["name"], opened["run_group"]) == ("mine", "first try", "tries")
+    assert "WANDB_DIR is passed over" in finished.err
+    assert not list(tmp_path.glob("wandb/*"))
+    named = Wandb(project="another")
+    assert named.project == "another"
+
+
+def test_a_server_that_does_not_answer_ends_no_training(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W&B's own error at the first opening; afterwards the run is kept offline."""
+    real, asked = wandb.init, []
+
+    def init(**settings: Any) -> Any:
+        asked.append(settings.get("mode"))
+        if settings.get("mode") != "offline":
+            raise wandb.errors.CommError("context deadline exceeded")
+        return real(**settings)
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb_access, "logged_in", lambda: True)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    run = plan(compose_command("distill", words))
+    run.make()
+    assert asked == ["online", "offline"]
+    assert "this run is kept offline" in caplog.text
+    assert offline_runs(run.folder.path)
+
+
+def test_a_home_that_cannot_be_written_to_is_told_once(lab: Lab, words: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file")
+    finished = lab.run(
+        *("distill", *words),
+        env={**OFFLINE, "HOME": str(home), "TMPDIR": str(tmp_path), "MPLCONFIGDIR": None},
+    )
+    assert finished.code == 0, finished.err
+    lines = [line for line in finished.err.splitlines() if str(home) in line]
+    assert len(lines) == 1 and "cannot be written to: libraries keep their caches" in lines[0], finished.err
+    assert "server: " not in finished.err and "Matplotlib created" not in finished.err
