@@ -186,3 +186,9 @@ def test_plain_is_json() -> None:
     assert plain["a"][0]["betas"] == [0.9, 0.999] and plain["3"] == [1, None]
     relations = {"relations": ["qq", "kk", "vv"], "heads": 48, "weights": None}
     assert plain["b"] == {**relations, "map": "last", "pairs": None}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_in_a_list_must_be_finite(value: float) -> None:
+    with pytest.raises(LabError, match=r"optim\.betas\[1\]=(nan|inf) must be a finite number"):
+        config.from_values(Optim, {"betas": [0.9, value]}, "optim")

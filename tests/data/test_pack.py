@@ -136,3 +136,10 @@ def test_a_tokenizer_that_gives_nothing_is_refused() -> None:
 
     with pytest.raises(LabError, match="no plain text tokens"):
         specials_of(tokenizer)
+
+
+def test_a_document_whose_first_piece_is_empty_keeps_its_separator() -> None:
+    """Such a piece has no token: of white space, or of characters that the tokenizer drops."""
+    batch = TokenBatch([[10, 11], [], [12, 13], [14]], [True, True, False, True], 0)
+    ids, _, _ = pack(BERT, Packing.packed, 9, [batch])
+    assert ids == [[2, 10, 11, 3, 12, 13, 3, 14, 3]]

@@ -12,7 +12,7 @@ from data.helpers import many_texts, wordpiece
 from scipy.stats import rankdata
 
 from minilm_lab.errors import LabError
-from minilm_lab.exporting.quantised import Probe, check_task, compare, load_probe, measure_loss
+from minilm_lab.exporting.quantised import Probe, check_task, compare, load_probe, measure_loss, write_int8
 from minilm_lab.models.pooling import Pooling, cosine
 from minilm_lab.tasks.hub import HubTask
 
@@ -135,3 +135,26 @@ def test_tasks_that_are_no_similarity() -> None:
         with pytest.raises(LabError, match=f"task={task.name}: .*task=stsb, or task=regression"):
             check_task(task)
     check_task(stsb())
+
+
+def test_every_column_of_a_matrix_has_a_scale_of_its_own(tmp_path: Path) -> None:
+    """One column a thousand times as large as the others: with one scale these would round to nothing."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    matrix = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    matrix[:, 0] *= 1000
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, [None, 8])],
+        [helper.make_tensor_value_info("y", kind, [None, 4])],
+        [onnx.numpy_helper.from_array(matrix, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    x = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
+    session = runtime.InferenceSession(str(tmp_path / "int8.onnx"), providers=["CPUExecutionProvider"])
+    error = session.run(None, {"x": x})[0] - x @ matrix
+    relative = np.sqrt((error**2).mean(0) / ((x @ matrix) ** 2).mean(0))
+    assert (relative < 0.05).all(), relative

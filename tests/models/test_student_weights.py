@@ -50,6 +50,10 @@ def test_layers_are_copied_exactly(family: str, which: str, copied: list[int]) -
     for name in beside:
         assert torch.equal(built.get_parameter(name), teacher.get_parameter(name)), name
     assert not torch.equal(*words)
+    poolers = [name for name, _ in teacher.named_parameters() if name.startswith("pooler.")]
+    for name in poolers:
+        assert torch.equal(built.get_parameter(name), teacher.get_parameter(name)), name
+    assert poolers or family != "bert"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

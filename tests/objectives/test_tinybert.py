@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.taps import Needs
+from minilm_lab.objectives.distances import score_mse
 from minilm_lab.objectives.tinybert import TinyBERTObjective
 
 from .helpers import MASK, bert, bind, gpt2, leaves, loop_mse, loop_score_mse, views_of
@@ -145,3 +146,18 @@ def test_identity_and_label() -> None:
     assert by_hand.identity() == uniform.identity()
     assert uniform.label() == "tinybert"
     assert bind(TinyBERTObjective(map="top"), STUDENT, TEACHER, 4).label() == "tinybert-top"
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_scores_that_one_model_alone_hides_are_left_out(who: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.randn(2, 3, 4, 4, generator=draw) for _ in range(2))
+    hidden = torch.rand(2, 3, 4, 4, generator=draw) < 0.3
+    one = ours if who == "student" else theirs
+    one.masked_fill_(hidden, -torch.inf)
+    expected = [
+        (a - b) ** 2
+        for a, b, h in zip(ours.flatten(), theirs.flatten(), hidden.flatten(), strict=True)
+        if not h
+    ]
+    assert float(score_mse(ours, theirs, None)) == pytest.approx(float(sum(expected)) / len(expected))

@@ -160,3 +160,19 @@ def test_refusals(
     real = None if mask is None else torch.ones(mask, dtype=torch.bool)
     with pytest.raises(ValueError, match=message):
         attention_kl(torch.zeros(student), torch.zeros(teacher), real)
+
+
+def test_a_probability_that_underflows_costs_nothing_where_the_student_hides_the_key() -> None:
+    """exp(−200) is 0 in float32: 0 × ∞ would be NaN."""
+    teacher = torch.tensor([0.0, -200.0]).repeat(1, 1, 2, 1)
+    student = torch.tensor([0.0, -torch.inf]).repeat(1, 1, 2, 1).requires_grad_()
+    loss = attention_kl(student, teacher)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert float(loss.detach()) == 0 and torch.isfinite(gradient).all()
+
+
+def test_the_teacher_gets_no_gradient() -> None:
+    student, teacher = (torch.randn(1, 2, 3, 3, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
+    teacher.requires_grad_()
+    attention_kl(student.requires_grad_(), teacher).backward()
+    assert teacher.grad is None and student.grad is not None

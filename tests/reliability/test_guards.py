@@ -312,3 +312,10 @@ def test_hidden_relations_of_a_twin_give_zero() -> None:
     bound = bind(HiddenRelationObjective(), config, config, 4)
     losses = bound(views_of(bound, config, config, same=True))
     assert losses and all(abs(float(loss.detach())) < 1e-12 for loss in losses.values())
+
+
+def test_a_good_step_begins_the_count_of_skipped_ones_anew() -> None:
+    guard, _, step = guarded(Trainer(scaler=object()))
+    for number in range(300):
+        step(1.0, 1.0 if number % 45 == 44 else float("inf"))
+    assert guard.skipped > 250

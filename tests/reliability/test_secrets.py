@@ -10,7 +10,7 @@ from lab import Lab
 from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.distill import plan
 from minilm_lab.errors import LabError
-from minilm_lab.secrecy import SECRET, secrets
+from minilm_lab.secrecy import SECRET, SHORTEST, check_config, secrets
 
 KEY = "5e471ne1" * 5  # as long as a real one
 
@@ -80,3 +80,15 @@ def test_which_variables_are_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not SECRET.search(name), name
     monkeypatch.setenv("SHORT_KEY", "1")
     assert "SHORT_KEY" not in secrets()
+
+
+def test_a_secret_of_the_shortest_length_and_one_used_as_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "x" * SHORTEST)
+    assert secrets()["MY_KEY"] == "x" * SHORTEST
+    monkeypatch.setenv("MY_KEY", "x" * (SHORTEST - 1))
+    assert "MY_KEY" not in secrets()
+    monkeypatch.setenv("MY_KEY", KEY)
+    for values in ({"a": {KEY: 1}}, {"a": [{"b": f"-{KEY}-"}]}, {f"x{KEY}": None}):
+        with pytest.raises(LabError, match="MY_KEY"):
+            check_config(values)
+    check_config({"a": ["b", 1, None]})

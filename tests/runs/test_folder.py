@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from minilm_lab.errors import LabError, told
-from minilm_lab.runs import environment, stopping
+from minilm_lab.runs import contents, environment, stopping
 from minilm_lab.runs.folder import RunFolder, execute
 
 FORK = multiprocessing.get_context("fork")
@@ -290,3 +290,74 @@ def test_environment() -> None:
 
 def test_an_unknown_library_has_no_version() -> None:
     assert environment._version("no-such-library-at-all") is None
+
+
+def test_what_a_record_says_of_its_files(tmp_path: Path) -> None:
+    """A file that was cut or has grown is damage; a deleted one, and what changes by itself, is not."""
+    run = folder(tmp_path)
+
+    def work(run: RunFolder) -> dict[str, Any]:
+        (run.path / "student").mkdir()
+        (run.path / "student" / "weights").write_bytes(b"12345678")
+        return {}
+
+    record = execute(run, WHAT, HOW, work)["files"]
+    assert record["student/weights"] == 8
+    assert not {"lock", "status.json", "config.yaml", "result.json"} & set(record)
+    (run.path / "lock").write_text("held by another")
+    assert contents.damaged(run.path, record) is None
+    for size in (7, 9):
+        (run.path / "student" / "weights").write_bytes(b"x" * size)
+        assert f"{size} bytes instead of 8" in str(contents.damaged(run.path, record))
+    (run.path / "student" / "weights").unlink()
+    assert contents.damaged(run.path, record) is None
+
+
+def test_the_start_of_a_run_stays_known_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(f"2026-01-01T00:00:{second:02}+00:00" for second in range(60))
+    monkeypatch.setattr("minilm_lab.runs.folder.now", lambda: next(clock))
+    started: list[str] = []
+
+    def work(run: RunFolder) -> dict[str, Any]:
+        started.append(status_of(tmp_path)["started"])
+        return {}
+
+    execute(folder(tmp_path), WHAT, HOW, work)
+    assert status_of(tmp_path)["state"] == "COMPLETED" and status_of(tmp_path)["started"] == started[0]
+    assert status_of(tmp_path)["updated"] > started[0]
+
+
+def test_everything_is_on_the_disk_before_it_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of calls: content flushed, then renamed; the run's files, then result.json."""
+    calls: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append(
+            ("flush", Path(f"/proc/self/fd/{descriptor}").readlink().name.lstrip(".").split(".tmp")[0])
+        )
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Any) -> Any:
+        calls.append(("rename", Path(target).name))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+
+    def work(run: RunFolder) -> dict[str, Any]:
+        (run.path / "student").mkdir()
+        (run.path / "student" / "weights").write_bytes(b"1")
+        return {}
+
+    execute(folder(tmp_path), WHAT, HOW, work)
+    renamed = calls.index(("rename", "result.json"))
+    assert ("flush", "weights") in calls[:renamed], calls
+    for place, (what, name) in enumerate(calls):
+        if what == "rename":
+            assert any(done == "flush" and file.startswith(name) for done, file in calls[:place]), (
+                name,
+                calls,
+            )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,3 +180,25 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) 
     with pytest.raises(LabError, match="could not be written"):
         AtomicCheckpointIO(tmp_path).save_checkpoint({}, tmp_path / "file" / "step-1.ckpt")
     assert path.read_bytes() == content
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("flush " + Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Any) -> Any:
+        calls.append("rename " + Path(target).name)
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    AtomicCheckpointIO(tmp_path).save_checkpoint({"x": torch.ones(3)}, tmp_path / "step-000000005.ckpt")
+    named = calls.index("rename step-000000005.ckpt")
+    assert {"flush .step-000000005.ckpt.tmp", "flush metrics.jsonl"} <= set(calls[:named]), calls

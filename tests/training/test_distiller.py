@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ from minilm_lab.commands.distill import plan
 from minilm_lab.data import held_out_batches
 from minilm_lab.models.student import build_student
 from minilm_lab.training import distiller
+from minilm_lab.training.callbacks import RandomnessByStep
 from minilm_lab.training.distiller import Distiller
 from minilm_lab.training.optimizer import configure
 from minilm_lab.training.settings import Optim
@@ -226,8 +228,14 @@ def relation_loss(student: list[Tensor], teacher: list[Tensor], heads: int) -> T
     return total
 
 
-def test_the_held_out_losses_are_those_of_the_saved_models(tiny: list[str], tiny_teacher: Path) -> None:
-    ready, folder, _ = run(tiny, "student.dropout=0.1", "teacher.layer=3", "trainer.held_out_every=5")
+@pytest.mark.parametrize(
+    "batch", [8, 3]
+)  # four blocks are held out: in one batch, or in two of three and one
+def test_the_held_out_losses_are_those_of_the_saved_models(
+    batch: int, tiny: list[str], tiny_teacher: Path
+) -> None:
+    more = ["student.dropout=0.1", "teacher.layer=3", "trainer.held_out_every=5", f"scale.batch_size={batch}"]
+    ready, folder, _ = run(tiny, *more)
     job = ready.job
     teacher = AutoModel.from_pretrained(tiny_teacher).eval()
     tokenizer = job.teacher.tokenizer(job.how.cache)
@@ -312,3 +320,22 @@ def test_the_teacher_runs_in_the_type_it_is_told(precision: str, tiny: list[str]
     assert {p.dtype for p in module.student.parameters()} == {torch.float32}
     assert column(again, "loss") == pytest.approx(column(plain, "loss"), rel=2e-2)
     assert column(again, "loss") != column(plain, "loss") or precision == "32"
+
+
+def test_each_micro_batch_draws_its_own_dropout() -> None:
+    """What is drawn is a function of seed, step, micro-batch and rank, and differs in each of them."""
+    drawn = {}
+    for seed, step, index, rank in [
+        (0, 0, 0, 0),
+        (0, 0, 1, 0),
+        (0, 1, 2, 0),
+        (0, 1, 3, 0),
+        (0, 0, 0, 1),
+        (1, 0, 0, 0),
+    ]:
+        trainer = SimpleNamespace(accumulate_grad_batches=2, global_step=step, global_rank=rank)
+        for _ in range(2):
+            RandomnessByStep(seed).on_train_batch_start(trainer, None, None, index)  # type: ignore[arg-type]
+            drawn.setdefault((seed, step, index, rank), []).append(torch.rand(4).tolist())
+    assert all(first == again for first, again in drawn.values())
+    assert len({tuple(first) for first, _ in drawn.values()}) == 6

@@ -86,3 +86,12 @@ def test_a_killed_run_with_masks_and_lifts_ends_bit_for_bit(
     first, second = (load_file(run / "student" / "model.safetensors") for run in (one, two))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_pair_may_name_a_layer_above_the_distilled_one(tiny: list[str], tiny_teacher: Path) -> None:
+    """teacher.layer=2, and a pair with layer 4: the teacher is loaded as far as the pair asks."""
+    words = [word for word in tiny if not word.startswith("objective")]
+    more = ["objective=tinybert", "teacher.layer=2", "objective.pairs=[[2,4]]", "scale.steps=2"]
+    ready = plan(compose_command("distill", [*words, *more]))
+    ready.make()
+    assert record(ready.folder.path)["held_out_loss"]["first"] > 0
