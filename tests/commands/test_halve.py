@@ -51,7 +51,7 @@ def words(
         "scale.batch_size=16",
         "scale.length=24",
         "optim.lr=3e-3",
-        "objective.weights.embedding=10",
+        "student.init.layers=uniform",
         f"source={encoder}",
         f"out={tmp_path / 'half'}",
     ]
