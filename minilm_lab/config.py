@@ -29,6 +29,7 @@ _NO_DEFAULT = object()
 ALLOWED_PREFIX = "minilm_lab."
 #: What an option of each group is: the class, or a class it extends (or, for loggers, the module it is in).
 KINDS = {
+    "adapter": "minilm_lab.models.adapters.Adapter",
     "assistant": "minilm_lab.models.assistant.Assistant",
     "corpus": "minilm_lab.data.corpus.Corpus",
     "evaluator": "minilm_lab.evaluation.base.Evaluator",

@@ -15,6 +15,7 @@ from minilm_lab.commands.parts import read_how, scale_of
 from minilm_lab.commands.source import Source, named_source, source_of
 from minilm_lab.errors import LabError
 from minilm_lab.models import cost
+from minilm_lab.models.adapters import Adapter, import_peft
 from minilm_lab.models.families import positions_of
 from minilm_lab.models.saving import add_score
 from minilm_lab.once import once
@@ -44,6 +45,9 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
     how = read_how(cfg)
     task: Task = config.section(cfg, "task")
     tune: Tune = config.section(cfg, "tune")
+    adapter: Adapter = config.section(cfg, "adapter")
+    if adapter.kind != "none":
+        import_peft()
     scale = scale_of(cfg)
     _check_recipe(task, tune)
     micro_batch(tune.batch_size, how.trainer, "tune.batch_size")
@@ -76,11 +80,18 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
             scale.epochs,
             replace(how, asked=asked),
             None if teacher is None else teacher.folder.path / "model",
+            adapter,
         )
         return Run(
             "finetune",
             slug(task.name, source.title, f"s{tune.seed}"),
-            {**shared, "source": source.identity, "tune": {**tune.identity(), **taught}, "seed": tune.seed},
+            {
+                **shared,
+                **({"adapter": settings} if (settings := adapter.identity()) else {}),
+                "source": source.identity,
+                "tune": {**tune.identity(), **taught},
+                "seed": tune.seed,
+            },
             job,
             partial(_operations, source, data.sizes, scale.epochs),
             tuple(needed for needed in (source.run, teacher) if needed is not None),

@@ -21,7 +21,7 @@ from minilm_lab.once import once
 from minilm_lab.runs.graph import Run
 from minilm_lab.training.settings import How
 
-OWN = ("task", "tune", "source")
+OWN = ("task", "tune", "adapter", "source")
 """Groups and settings that a student's distillation does not read."""
 
 

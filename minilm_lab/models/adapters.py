@@ -1,11 +1,11 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on a frozen causal model, by peft: add, save, load, merge.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on a frozen model, by peft: add, save, load, merge.
 
 peft writes the folders, so that anything that reads peft's adapters reads these.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ MERGED_WITHIN = 1e-4
 
 @dataclass
 class Adapter:
-    """What is trained of a causal model: all of it, or adapters."""
+    """What is trained of a model: all of it, or adapters (and the head of a task)."""
 
     kind: str = "none"
     """none: the whole model; lora: low-rank adapters, and nothing else."""
@@ -50,6 +50,10 @@ class Adapter:
                 f"from 0 to below 1, and targets={self.targets} not empty"
             )
 
+    def identity(self) -> dict[str, Any]:
+        """What decides a result; nothing without adapters."""
+        return {} if self.kind == "none" else {f.name: getattr(self, f.name) for f in fields(self)}
+
     def add(self, model: PreTrainedModel, seed: int, base: str = "") -> PreTrainedModel:
         """Return the model with adapters that `seed` draws, all else frozen; with kind=none as it is.
 
@@ -63,7 +67,7 @@ class Adapter:
         peft = import_peft()
         names = self.modules(model)
         settings = peft.LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type="CAUSAL_LM" if type(model).__name__.endswith("ForCausalLM") else None,
             base_model_name_or_path=base or None,
             r=self.rank,
             lora_alpha=self.alpha,
@@ -87,8 +91,11 @@ class Adapter:
 
         ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
         modules = dict(model.named_modules())
+        body = "" if model.base_model is model else f"{model.base_model_prefix}."
         linear = [
-            name for name, m in modules.items() if isinstance(m, (nn.Linear, Conv1D)) and id(m) not in ends
+            name
+            for name, m in modules.items()
+            if isinstance(m, (nn.Linear, Conv1D)) and id(m) not in ends and name.startswith(body)
         ]
         chosen: list[str] = []
         for word in self.targets:
@@ -140,7 +147,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, *, trainable: bool 
 
 
 def merged(adapted: PreTrainedModel, ids: Tensor) -> PreTrainedModel:
-    """Add the adapters to the weights, in place, and return the plain model; LabError if its logits change.
+    """Add the adapters to the weights, in place, and return the plain model; LabError if what it puts out changes.
 
     adapted: in float32; ids: int64 (batch, length), texts on which both are compared.
     """
@@ -150,13 +157,13 @@ def merged(adapted: PreTrainedModel, ids: Tensor) -> PreTrainedModel:
         raise LabError("adapters are merged in float32: half precision would round away what they add")
     adapted.eval()
     with torch.no_grad():
-        before = adapted(input_ids=ids, use_cache=False).logits
+        before = adapted(input_ids=ids)[0]
         model: PreTrainedModel = adapted.merge_and_unload()  # type: ignore[operator]
-        after = model.eval()(input_ids=ids, use_cache=False).logits
+        after = model.eval()(input_ids=ids)[0]
     change = float((after - before).abs().max() / before.abs().max())
     if not change <= MERGED_WITHIN:
         raise LabError(
-            f"merging the adapter changes the logits by {change:.1e} of the largest (at most {MERGED_WITHIN:.0e} is "
+            f"merging the adapter changes the output by {change:.1e} of the largest (at most {MERGED_WITHIN:.0e} is "
             "rounding): export the adapter folder itself"
         )
     return model

@@ -69,7 +69,7 @@ def _plain(label: str) -> str:
     return re.sub(r"[\W_]+", " ", label).strip().casefold() or label
 
 
-def _head(model: PreTrainedModel) -> list[nn.Module]:
+def modules_of(model: PreTrainedModel) -> list[nn.Module]:
     """The modules outside of the body."""
     body = {id(module) for module in model.base_model.modules()}
     return [module for module in model.modules() if id(module) not in body and module is not model]
@@ -77,7 +77,7 @@ def _head(model: PreTrainedModel) -> list[nn.Module]:
 
 def _draw(model: PreTrainedModel) -> None:
     """Draw the head anew, as the library initialises one."""
-    for module in _head(model):
+    for module in modules_of(model):
         module.apply(lambda part: part.__dict__.pop("_is_hf_initialized", None))
         for parameter in module.parameters(recurse=False):
             parameter.__dict__.pop("_is_hf_initialized", None)
@@ -86,7 +86,7 @@ def _draw(model: PreTrainedModel) -> None:
 
 def _reorder(model: PreTrainedModel, places: list[int]) -> None:
     """Output n becomes what was output `places[n]`."""
-    linear = [m for m in _head(model) if isinstance(m, nn.Linear) and m.out_features == len(places)][-1]
+    linear = [m for m in modules_of(model) if isinstance(m, nn.Linear) and m.out_features == len(places)][-1]
     with torch.no_grad():
         for parameter in linear.parameters(recurse=False):
             parameter.copy_(parameter[places].clone())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +23,13 @@ from transformers import (
 from minilm_lab.data.loading import Batch
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
+from minilm_lab.models.adapters import Adapter, merged
 from minilm_lab.models.attention import use_fastest_attention
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import save_model
+from minilm_lab.tasks import heads
 from minilm_lab.tasks.base import Backbone
 from minilm_lab.tasks.features import IGNORED
-from minilm_lab.tasks.heads import settle_head
 
 
 class TaskModule(nn.Module, ABC):
@@ -60,6 +62,10 @@ class TaskModule(nn.Module, ABC):
         """Take what trains fastest at Lightning's `precision` on inputs of `length` tokens."""
         return  # there may be nothing to choose
 
+    def adapt(self, adapter: Adapter, seed: int, base: str) -> None:
+        """Train adapters, which `seed` draws, and the task's head in place of the whole model `base`."""
+        raise LabError(f"adapter={adapter.kind}: this task trains its whole model; use adapter=none.")
+
     @property
     def device(self) -> torch.device:
         """Where the module is."""
@@ -72,6 +78,22 @@ class ModelModule(TaskModule):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
+        self._facts = {
+            "parameters": count_parameters(getattr(model, model.base_model_prefix)),
+            "layers": int(model.config.num_hidden_layers),
+            "hidden_size": int(model.config.hidden_size),
+        }
+        self._base: str | None = None
+
+    def adapt(self, adapter: Adapter, seed: int, base: str) -> None:
+        """See `TaskModule.adapt`."""
+        head = heads.modules_of(self.model)
+        self.model = adapter.add(self.model, seed, base)
+        for module in head:
+            module.requires_grad_(True)
+        self._base = base
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        self._facts["trained_parameters"] = trained
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """The part of a batch that goes into the model: segments only where the model has several."""
@@ -81,16 +103,18 @@ class ModelModule(TaskModule):
         return {name: batch[name] for name in names if name in batch}
 
     def save(self, folder: Path) -> None:
-        """See `TaskModule.save`: the whole model, as its library's class loads it."""
-        save_model(folder, self.model, self.tokenizer)
+        """See `TaskModule.save`: the whole model, as its library's class loads it, adapters merged; these in `adapter/` too."""
+        if self._base is None:
+            save_model(folder, self.model, self.tokenizer)
+            return
+        whole = copy.deepcopy(self.model).cpu()
+        ids = torch.tensor([self.tokenizer("a text, and another one")["input_ids"]])
+        save_model(folder, merged(whole, ids), self.tokenizer)
+        self.model.save_pretrained(folder / "adapter")
 
     def facts(self) -> dict[str, Any]:
         """See `TaskModule.facts`."""
-        return {
-            "parameters": count_parameters(getattr(self.model, self.model.base_model_prefix)),
-            "layers": int(self.model.config.num_hidden_layers),
-            "hidden_size": int(self.model.config.hidden_size),
-        }
+        return self._facts
 
     def choose_kernels(self, *, on_cpu: bool, precision: str, length: int) -> None:
         """See `TaskModule.choose_kernels`: the attention kernel."""
@@ -242,7 +266,7 @@ def load_module(
     where, tokenizer = backbone.where, backbone.tokenizer
     model, missing = sources.load_model(library, where, backbone.revision, "source", num_labels=outputs)
     check_trained(missing, backbone)
-    settle_head(model, kind, backbone, labels, drawn=bool(missing))
+    heads.settle_head(model, kind, backbone, labels, drawn=bool(missing))
     sources.check_tokenizer(tokenizer, model.config, where)
     return module(model, tokenizer)
 

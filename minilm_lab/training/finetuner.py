@@ -57,6 +57,8 @@ def finetune(job: Finetuning, folder: RunFolder) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tune.seed)
         model = task.module(backbone, job.splits).train()
+    if job.adapter.kind != "none":
+        model.adapt(job.adapter, tune.seed, job.source)
     if job.teacher is not None:
         model = Taught(model, _teacher(job, job.teacher), tune.teacher_weight, tune.temperature)
     precision = precision_of(how.impl, how.trainer.accelerator)

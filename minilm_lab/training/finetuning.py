@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minilm_lab.models.adapters import Adapter
 from minilm_lab.training.settings import How, Tune
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Finetuning:
     how: How
     teacher: Path | None = None
     """Folder of the model that was fine-tuned on the task and teaches it."""
+    adapter: Adapter = field(default_factory=Adapter)
+    """Whether the whole model is trained, or adapters."""
 
     @property
     def splits(self) -> Splits:

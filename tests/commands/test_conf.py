@@ -13,6 +13,7 @@ from minilm_lab.commands.cli import COMMANDS
 from minilm_lab.commands.composing import compose_command, conf_folder
 
 GROUPS = (
+    "adapter",
     "teacher",
     "student",
     "assistant",
