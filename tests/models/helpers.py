@@ -19,6 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from minilm_lab.models.teacher import Teacher
+
 SHAPE: dict[str, Any] = {
     "vocab_size": 100,
     "hidden_size": 24,
@@ -164,6 +166,10 @@ def saved(folder: Path, family: str = "bert", *, half: bool = False, **changes: 
     (body.half() if half else body).save_pretrained(folder)
     tokenizer_of(family).save_pretrained(folder)
     return folder
+
+
+def teacher(path: Path, **settings: Any) -> Teacher:
+    return Teacher(name="tiny", path=str(path), **settings)
 
 
 def batch(body: PreTrainedModel, padding: str) -> tuple[Tensor, Tensor | None]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
@@ -22,22 +20,7 @@ from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Needs
 from minilm_lab.models.teacher import Teacher
 
-from .helpers import FAMILIES, batch, saved
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole teacher folder; tests copy it before they break it."""
-    return saved(tmp_path_factory.mktemp("teacher") / "bert")
-
-
-@pytest.fixture
-def broken(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "broken"))
-
-
-def teacher(path: Path, **settings: Any) -> Teacher:
-    return Teacher(name="tiny", path=str(path), **settings)
+from .helpers import FAMILIES, batch, saved, teacher
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,24 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from minilm_lab.errors import LabError
-from minilm_lab.models.teacher import Teacher
 
-from .helpers import saved
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole teacher folder; tests copy it before they break it."""
-    return saved(tmp_path_factory.mktemp("teacher") / "bert")
-
-
-@pytest.fixture
-def broken(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "broken"))
-
-
-def teacher(path: Path, **settings: Any) -> Teacher:
-    return Teacher(name="tiny", path=str(path), **settings)
+from .helpers import saved, teacher
 
 
 def test_bfloat16_is_loaded_as_float32(tmp_path: Path) -> None:
