@@ -1,4 +1,4 @@
-"""Mirrors of metrics.jsonl: Weights & Biases, TensorBoard, CSV files, or none."""
+"""Mirrors of metrics.jsonl: Weights & Biases, Trackio, TensorBoard, CSV files, or none."""
 
 from __future__ import annotations
 
@@ -65,6 +65,36 @@ class TensorBoard:
 
 
 @dataclass
+class Trackio:
+    """Trackio, local and without an account: `trackio show --project minilm-lab` opens its dashboard.
+
+    Metrics and settings are mirrored; lineage and tables are on the lab's own page (`minilm-lab report`).
+    """
+
+    project: str = PROJECT
+    """Project of all runs."""
+    group: Optional[str] = None
+    """Runs to compare; null = the experiment's name."""
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("trackio") is None:
+            raise LabError(
+                "logger=trackio needs the package trackio, which is not installed: "
+                "pip install 'minilm-lab[trackio]', or choose logger=csv"
+            )
+
+    def build(self, folder: Path, about: Mapping[str, Any]) -> list[Logger]:
+        """One Trackio run, called by the run's name, identity included: a resumed run stays one run."""
+        from minilm_lab.training import wandb_run
+        from minilm_lab.training.trackio_run import TrackioLogger
+
+        settings = flatten(wandb_run.settings_of(folder, about))
+        known = {key: value for key, value in settings.items() if value is not None}
+        group = self.group or about.get("experiment") or None
+        return [TrackioLogger(self.project, folder.name, group, known)]
+
+
+@dataclass
 class Wandb:
     """Weights & Biases through Lightning's logger; offline where nobody is logged in."""
 
@@ -113,6 +143,7 @@ def finish(
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from minilm_lab.training import wandb_run
+    from minilm_lab.training.trackio_run import TrackioLogger
 
     for logger in loggers:
         if isinstance(logger, wandb_run.MirrorLogger):
@@ -120,6 +151,10 @@ def finish(
         elif isinstance(logger, TensorBoardLogger):
             scores = {key: value for key, value in summary.items() if isinstance(value, (int, float))}
             logger.log_hyperparams(dict(logger.hparams), scores)
+        elif isinstance(logger, TrackioLogger):
+            logger.summarise(
+                {key: value for key, value in summary.items() if isinstance(value, (int, float))}
+            )
         logger.finalize("success")
     close()
 
