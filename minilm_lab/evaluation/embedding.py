@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.evaluation.neighbours import first
 from minilm_lab.evaluation.on_task import EncoderSettings, task_of
 from minilm_lab.evaluation.result import Result
+from minilm_lab.paths import is_there
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from minilm_lab.data.splits import Splits
     from minilm_lab.models.encoder import Encoder
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,15 +71,28 @@ class Embedding(EncoderSettings):
     def identity(self) -> dict[str, Any]:
         """See `Evaluator.identity`; of each task what it computes, and the fingerprint of its data."""
         tasks = {
-            name: {**task.identity(), "fingerprint": self._data[name].checksum()}
-            for name, task in self._tasks.items()
+            name: {**self._tasks[name].identity(), "fingerprint": splits.checksum()}
+            for name, splits in self._data.items()
         }
         plain = {key: value for key, value in config.plain(self).items() if key != "every"}
         return {**plain, "tasks": tasks}
 
     def prepare(self, hub: str | None, cache: Path) -> None:
-        """Read the data of all tasks; LabError when one cannot be measured."""
-        self._data = {name: task.load(hub, cache) for name, task in self._tasks.items()}
+        """Read the data of all tasks. Without `hub`, those that cannot be had are left out, which is said.
+
+        LabError when one cannot be measured, or none is left.
+        """
+        self._data = {}
+        for name, task in self._tasks.items():
+            try:
+                self._data[name] = task.load(hub, cache)
+            except LabError as error:
+                place = getattr(task, "path", None)  # of a data set of the hub its id
+                if hub is not None or place is None or is_there(Path(place)):
+                    raise
+                log.warning("evaluator=embedding leaves out %s, which is not here: %s", name, error)
+        if not self._data:
+            raise LabError("evaluator=embedding: none of its tasks' data is here; give paths.hub=<folder>.")
         for name, splits in self._data.items():
             pairs, task = "pair" in splits.dev.column_names, self._tasks[name]
             labels = set(references(splits.dev))
@@ -101,7 +119,9 @@ class Embedding(EncoderSettings):
                 measured = dict(self._classes(model, first(splits.train, self.train_examples), dev))
             means.append(sum(measured.values()) / len(measured))
             scores |= {f"{name}_{measure}": 100.0 * value for measure, value in measured.items()}
-        return Result({"average": 100.0 * sum(means) / len(means), **scores})
+        left_out = [name for name in self._tasks if name not in self._data]
+        facts = {"left_out": left_out} if left_out else {}
+        return Result({"average": 100.0 * sum(means) / len(means), **scores}, facts=facts)
 
     def _classes(self, model: Encoder, train: Dataset, dev: Dataset) -> Iterator[tuple[str, float]]:
         from sklearn.cluster import KMeans

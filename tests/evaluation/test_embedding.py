@@ -84,3 +84,23 @@ def test_impossible_settings(tmp_path):
         Embedding()
     with pytest.raises(LabError, match=r"evaluator.tasks.x has no _target_; write task@evaluator.tasks.x="):
         Embedding(tasks={"x": {}})
+
+
+def test_what_cannot_be_had_without_a_hub_is_left_out_and_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    _, task = pairs(tmp_path)
+    away = {**task, "name": "away", "path": "nobody/nothing"}
+    evaluator = Embedding(tasks={"p": task, "away": away})
+    evaluator.prepare(None, tmp_path)
+    assert "evaluator=embedding leaves out away, which is not here" in caplog.text
+    result = evaluator(vectors)
+    alone = Embedding(tasks={"p": task})
+    alone.prepare(None, tmp_path)
+    assert result.scores == alone(vectors).scores and result.facts == {"left_out": ["away"]}
+    assert evaluator.identity()["tasks"].keys() == {"p"}
+    with pytest.raises(LabError, match="none of its tasks"):
+        Embedding(tasks={"away": away}).prepare(None, tmp_path)
+    with pytest.raises(
+        LabError, match="nobody/nothing"
+    ):  # a folder was named: what is asked for must be in it
+        Embedding(tasks={"p": task, "away": away}).prepare(str(tmp_path), tmp_path)
