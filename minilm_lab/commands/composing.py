@@ -117,7 +117,7 @@ def _of_mapping(word: str) -> list[str]:
 
 
 _PATHS = re.compile(
-    r"(\+{0,2}(?:[\w@]+\.)*(?:\w*path|source|out|run)|paths\.\w+|tune\.teacher)=(.+)", re.DOTALL
+    r"(\+{0,2}(?:[\w@]+\.)*(?:\w*path|source|out|run|against)|paths\.\w+|tune\.teacher)=(.+)", re.DOTALL
 )
 """Settings whose value is a path, or may be one."""
 

@@ -74,15 +74,16 @@ def loader(
     Raises:
         LabError: there are fewer training blocks than a batch over all ranks.
     """
-    training = len(blocks.train)
-    if training < batch_size * world_size:
+    training, together = len(blocks.train), batch_size * world_size
+    step = together if whole is None or blocks.seconds is None else whole
+    if training < step:
         raise LabError(
             f"the corpus '{blocks.index.corpus}' has {training:,} training blocks of {blocks.length} tokens, fewer "
-            f"than one batch of {batch_size * world_size:,}; use more text, a smaller scale.batch_size or a shorter "
+            f"than one batch of {step:,}; use more text, a smaller scale.batch_size or a shorter "
             "scale.length."
         )
-    order = _Stream(first_sample + rank * batch_size, batch_size, batch_size * world_size)
-    samples = _Samples(blocks, seed, masking, (whole or batch_size * world_size))
+    order = _Stream(first_sample + rank * batch_size, batch_size, together)
+    samples = _Samples(blocks, seed, masking, step)
     return endless(samples, order, seed=seed, workers=workers, pin_memory=pin_memory)
 
 
