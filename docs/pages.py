@@ -58,6 +58,7 @@ def objective(file: Path) -> str:
         if file.stem != "sum"
         else "",
         inspect.cleandoc(schema.__doc__ or ""),
+        "Shapes: B samples, L tokens, D width, A attention heads, M masked positions, V vocabulary.",
         "\n".join(["## Settings", "", "| setting | default | meaning |", "|---|---|---|", *rows])
         if rows
         else "",

@@ -33,6 +33,20 @@ class DistilBERTObjective(Objective):
     all tokens, here of the masked ones: over every token both heads' vocabulary-wide products would cost several
     times the rest of the step. Hidden states are compared at every real token, as there. Its student starts from the
     teacher's layers: student.init.layers=uniform student.init.embeddings=teacher.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | logits at the masked positions | (M, V) |
+    | student, teacher | last hidden states | (B, L, D), equal widths |
+    | text | the masked tokens | (M,) int64 |
+
+    Needs: A checkpoint with a masked-LM head, or head=mlm, which trains one.
+
+    When to use it: A general encoder that goes on to be fine-tuned, where the teacher's head is at hand.
+
+    Example:
+
+        minilm-lab distill objective=distilbert head=mlm student.init.layers=uniform student.init.embeddings=teacher
     """
 
     temperature: float = 2.0

@@ -29,6 +29,18 @@ class EmbeddingObjective(Objective):
     never reaches the last block's output, which a sentence encoder was trained for: as a second term this trains it,
     objective=[minilmv2,embedding] teacher.layer=-2. It always reads the last layer, whatever teacher.layer is.
     A narrower student is lifted by a learned matrix without bias.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | last hidden states, pooled | (B, L, D) → (B, D) |
+
+    Needs: Nothing: widths may differ.
+
+    When to use it: Sentence encoders; alone it keeps the vectors and leaves little to fine-tune, so take it in a sum with relations.
+
+    Example:
+
+        minilm-lab distill 'objective=[minilmv2,embedding]' objective.weights.embedding=10 teacher.layer=-2 student.init.layers=uniform student.init.embeddings=teacher
     """
 
     distance: str = "cosine"

@@ -25,6 +25,18 @@ class HiddenRelationObjective(Objective):
     MiniLM (arXiv 2002.10957, section 4.4): "unstable for different teacher models". The paper gives neither the
     number of heads nor what it was combined with; with attention distributions it is
     objective=[minilm,hidden_relation] objective.terms.minilm.relations=[qk].
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | hidden states of the paired layers | (B, L, D) |
+
+    Needs: A number of heads that divides both widths.
+
+    When to use it: To train the whole last layer, which relations of Q, K and V do not.
+
+    Example:
+
+        minilm-lab distill objective=hidden_relation objective.heads=12
     """
 
     heads: Optional[int] = None

@@ -23,6 +23,19 @@ class LMObjective(Objective):
     """Cross-entropy of the student's next tokens with the text's (GPT-2's loss): the control of causal distillation.
 
     The teacher gives tokenizer and shape, and the weights that `student.init` copies.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student | logits of the next tokens, in chunks | (B, L, V), never whole |
+    | text | the tokens | (B, L) int64 |
+
+    Needs: A causal teacher.
+
+    When to use it: As the control of lm_kd: the same student on the same text, without the teacher's predictions.
+
+    Example:
+
+        minilm-lab distill teacher=smollm2_135m student.layers=24 student.depth_ratio=null student.init.layers=uniform student.init.embeddings=teacher objective=lm
     """
 
     def _bind(

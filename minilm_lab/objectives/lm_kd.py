@@ -24,6 +24,19 @@ class LMKDObjective(Objective):
 
     `models/next_token.py` has the divergences: forward and reverse KL, generalised Jensen–Shannon (arXiv 2306.13649) and
     skew KL (arXiv 2402.03898). Logits of all positions are never in memory.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | logits of the next tokens, in chunks | (B, L, V), never whole |
+    | text | the tokens | (B, L) int64 |
+
+    Needs: A causal teacher with its head, and its vocabulary.
+
+    When to use it: Decoders that must go on predicting; in a sum with relations where attention should be kept too.
+
+    Example:
+
+        minilm-lab distill teacher=smollm2_135m student.layers=24 student.depth_ratio=null student.init.layers=uniform student.init.embeddings=teacher objective=lm_kd
     """
 
     divergence: str = "forward_kl"

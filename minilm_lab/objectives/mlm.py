@@ -20,6 +20,19 @@ class MLMObjective(Objective):
     """Cross-entropy of the student's predictions with the true tokens (BERT, arXiv 1810.04805, section 3.1).
 
     The teacher gives its vocabulary and the student's shape, nothing else.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student | logits at the masked positions | (M, V) |
+    | text | the masked tokens | (M,) int64 |
+
+    Needs: Nothing of the teacher but its tokenizer and shape.
+
+    When to use it: As a control: what the text alone teaches.
+
+    Example:
+
+        minilm-lab distill objective=mlm
     """
 
     mask_probability: float = 0.15

@@ -29,6 +29,19 @@ class MLMKDObjective(Objective):
 
     The baseline "MLM-KD (soft label)" of MiniLM's Table 3 (arXiv 2002.10957): "soft target probabilities for MLM
     predictions", without a hard loss; the paper states no temperature. The loss is Hinton et al.'s (arXiv 1503.02531).
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | logits at the masked positions | (M, V) |
+    | text | the masked tokens | (M,) int64 |
+
+    Needs: A checkpoint with a masked-LM head, or head=mlm, which trains one.
+
+    When to use it: As a term beside relations, with a small weight; as the baseline of MiniLM's Table 3.
+
+    Example:
+
+        minilm-lab distill 'objective=[minilmv2,mlm_kd]' objective.weights.mlm_kd=0.1 head=mlm
     """
 
     temperature: float = 1.0

@@ -13,7 +13,20 @@ from minilm_lab.objectives.base import Loss, Objective, Views
 
 @dataclass
 class NoObjective(Objective):
-    """Trains nothing and reads nothing; its run keeps the student as initialised."""
+    """Trains nothing and reads nothing; its run keeps the student as initialised.
+
+    | of | reads | shape |
+    |---|---|---|
+    | nothing |  |  |
+
+    Needs: Nothing.
+
+    When to use it: As the control of every other objective: the same student from the same weights.
+
+    Example:
+
+        minilm-lab finetune objective=none task=sentiment
+    """
 
     trains: ClassVar[bool] = False
     reads_groups: ClassVar[bool] = True

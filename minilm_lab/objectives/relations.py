@@ -44,6 +44,19 @@ class RelationObjective(Objective):
     "Attention distributions" are what the models really attend with: where a family adds to QKᵀ/√d (MPNet's relative
     bias, DeBERTa's disentangled terms) and `heads` is null, the relation qk is that of both models' true scores.
     With a number of heads it is softmax(QKᵀ/√d), as for every other pair.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | queries, keys, values of the paired layers | (B, L, D) each |
+    | student, teacher | attention scores, where heads=null and a family adds to QKᵀ/√d | (B, A, L, L) |
+
+    Needs: Heads that divide both widths; equal attention heads with heads=null.
+
+    When to use it: The task-agnostic students of the papers. The last layer but one teaches most for fine-tuning, the last what is used without it.
+
+    Example:
+
+        minilm-lab distill objective=minilmv2 objective.heads=48 teacher.layer=-2
     """
 
     reads_groups: ClassVar[bool] = True

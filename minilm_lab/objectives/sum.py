@@ -23,6 +23,18 @@ class SumObjective(Objective):
 
     All terms see the same text: if one of them masks tokens, the others compare what the models make of the masked
     text.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | what any of the terms reads | as there |
+
+    Needs: Terms that agree on the share of masked tokens.
+
+    When to use it: Where one objective alone leaves something out, such as the last block. Weights matter: measure them.
+
+    Example:
+
+        minilm-lab distill 'objective=[minilmv2,embedding]' objective.weights.embedding=10
     """
 
     reads_groups: ClassVar[bool] = True

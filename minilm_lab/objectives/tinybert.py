@@ -29,6 +29,19 @@ class TinyBERTObjective(Objective):
     bias, as in its code; none where the widths are equal). Means are over entries, as there, with one difference: its
     code sets the scores of padded keys to 0 and counts them, and counts padded queries and tokens; here padding is
     left out.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | attention scores of the paired layers | (B, A, L, L), equal heads |
+    | student, teacher | hidden states of the paired layers and the embeddings | (B, L, D) |
+
+    Needs: As many attention heads as the teacher.
+
+    When to use it: Students with the teacher's heads at small budgets, where it was the best single objective here; long texts cost memory.
+
+    Example:
+
+        minilm-lab distill objective=tinybert student.init.layers=uniform student.init.embeddings=teacher
     """
 
     attention_weight: float = 1.0

@@ -25,6 +25,18 @@ class ValueMSEObjective(Objective):
     MiniLM (arXiv 2002.10957, section 4.3 and Table 6): a learned matrix without a bias lifts the student's values to
     the teacher's width. It is used only where the widths differ: between equal ones it would let the student's
     values be any linear image of the teacher's.
+
+    | of | reads | shape |
+    |---|---|---|
+    | student, teacher | queries, keys, values of the last layers | (B, L, D) each |
+
+    Needs: As many attention heads as the teacher.
+
+    When to use it: The ablation of MiniLM's Table 6: what relations of values are better than.
+
+    Example:
+
+        minilm-lab distill objective=value_mse
     """
 
     attention_weight: float = 1.0

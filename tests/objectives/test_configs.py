@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from minilm_lab import config
+from minilm_lab.commands.composing import compose_command
 from minilm_lab.errors import LabError
 from minilm_lab.objectives.base import Objective
 
@@ -74,3 +78,20 @@ def test_none_and_an_empty_sum() -> None:
     assert not build(FOLDER / "none.yaml").trains
     with pytest.raises(LabError, match="no terms"):
         build(FOLDER / "sum.yaml").bind(bert(), bert(), 4)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_docstring_says_what_is_read_and_shows_a_command(file: Path) -> None:
+    """A table of what is read, what is needed, when to use it, and an example that composes into this objective."""
+    doc = inspect.getdoc(type(build(file))) or ""
+    assert "| of | reads | shape |" in doc
+    assert re.search(r"^Needs: \S", doc, re.MULTILINE) and re.search(
+        r"^When to use it: \S", doc, re.MULTILINE
+    )
+    (line,) = re.findall(r"^ +(minilm-lab .*)$", doc, re.MULTILINE)
+    _, command, *words = shlex.split(line)
+    composed = compose_command(command, words)
+    target = OmegaConf.load(file)["_target_"]
+    terms = [term["_target_"] for term in composed.objective.get("terms", {}).values()]
+    assert target in [composed.objective["_target_"], *terms]
+    assert command == "distill" or composed.task is not None
