@@ -13,14 +13,11 @@ from minilm_lab.errors import LabError
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.encoder import Encoder
-from minilm_lab.runs.fingerprints import file_checksums
-from minilm_lab.studies.movies import scorers
+from minilm_lab.studies.movies import catalogue, scorers
 from minilm_lab.studies.recommendation import ranking, splits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-FILES = ("movies.parquet", "ratings.parquet")
 
 
 @dataclass
@@ -32,8 +29,8 @@ class NewReleases(Evaluator):
     """
 
     path: str = "grouplens/movielens-latest-small"
-    """A folder, absolute or in `paths.hub`, with movies.parquet (movie_id, plot, genres, release_date) and
-    ratings.parquet (user_id, movie_id, timestamp in seconds)."""
+    """`movielens_100k` or `movielens_100k_plots` out of packages; or a folder, absolute or in `paths.hub`, with movies.parquet
+    (movie_id, plot, genres, release_date) and ratings.parquet (user_id, movie_id, timestamp in seconds)."""
     released_after: str = "2010-01-01"
     """The first day of the movies that are ranked; older ones are the histories."""
     released_before: Optional[str] = None
@@ -69,43 +66,9 @@ class NewReleases(Evaluator):
 
     def prepare(self, hub: str | None, cache: Path) -> None:
         """Read and split the tables."""
-        folder = Path(self.path) if Path(self.path).is_dir() or hub is None else Path(hub) / self.path
-        paths = [folder / name for name in FILES]
-        if absent := [str(path) for path in paths if not path.is_file()]:
-            raise LabError(
-                f"evaluator.path={self.path}: {absent[0]} is not there. Give a folder with {' and '.join(FILES)}, or "
-                "paths.hub, the folder in which grouplens/ lies."
-            )
-        self._checksums = file_checksums(paths)
-        movies, ratings = (pd.read_parquet(path) for path in paths)
-        wanted = ({"movie_id", "plot", "genres", "release_date"}, {"user_id", "movie_id", "timestamp"})
-        for path, frame, columns in zip(paths, (movies, ratings), wanted, strict=True):
-            if missing := sorted(columns - set(frame)):
-                raise LabError(f"{path}: column {missing[0]!r} is missing; there are: {', '.join(frame)}.")
-        data = self._joined(movies, ratings)
-        names = data.items["id"].map(movies.set_index("movie_id")["genres"])
-        lists = [[] if cell is None else list(cell) for cell in names]
-        genres = sorted({genre for cell in lists for genre in cell})
-        self._genres = np.asarray([[genre in cell for genre in genres] for cell in lists], dtype=bool)
-        self._texts = data.items["text"].tolist()
-        self._split = splits.released_after(data, self.released_after)
-
-    def _joined(self, movies: pd.DataFrame, ratings: pd.DataFrame) -> splits.Interactions:
-        dates = pd.to_datetime(movies["release_date"])
-        text = movies["plot"].fillna("").str.strip()
-        undated = dates.isna() & (text != "")
-        late = pd.Series(False, index=movies.index)
-        if self.released_before is not None:
-            late = dates >= pd.Timestamp(self.released_before)
-        self._left_out = {
-            "movies_without_plot": int((text == "").sum()),
-            "movies_with_plot_without_date": int(undated.sum()),
-            "movies_too_late": int(late.sum()),
-        }
-        items = pd.DataFrame({"id": movies["movie_id"], "text": text, "date": dates})
-        rows = ratings.rename(columns={"user_id": "user", "movie_id": "item", "timestamp": "time"})
-        # A movie without a date is on neither side of it: as one without a text, out and counted.
-        return splits.read(rows[["user", "item", "time"]], items.assign(text=text.mask(undated | late, "")))
+        self._catalogue = catalogue.read(self.path, hub, cache, self.released_before)
+        self._checksums = self._catalogue.checksums
+        self._split = splits.released_after(self._catalogue.data, self.released_after)
 
     def wrap(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         """See `Evaluator.wrap`: the mean of the tokens' vectors."""
@@ -118,14 +81,15 @@ class NewReleases(Evaluator):
     def __call__(self, model: Encoder) -> Result:
         """Scores: centred cosine (auc, ndcg, recall, mrr, each with _low, _high), knn_*, and baselines' auc and ndcg."""
         train, test, candidates = self._split.train, self._split.test, self._split.candidates
-        vectors = model(self._texts).numpy().astype(np.float64)
-        words = scorers.tf_idf(self._texts, train)
+        texts = self._catalogue.texts
+        vectors = model(texts).numpy().astype(np.float64)
+        words = scorers.tf_idf(texts, train)
         centred = vectors - vectors[train.any(axis=0)].mean(axis=0)
         ours = {
             "": scorers.centred_cosine(vectors, train),
             "knn_": scorers.neighbours(centred, train, self.k),
             "tf_idf_knn_": scorers.neighbours(words, train, self.k),
-            "genre_popularity_": scorers.genre_popularity(self._genres, train),
+            "genre_popularity_": scorers.genre_popularity(self._catalogue.genres, train),
         }
         scores: dict[str, float] = {}
         judged = {name: ranking.rank(values, test, candidates) for name, values in ours.items()}
@@ -137,12 +101,12 @@ class NewReleases(Evaluator):
             for row, user in enumerate(cosine.users)
         ]
         facts = {
-            "movies": len(self._texts),
+            "movies": len(texts),
             "candidates": int(candidates.any(axis=0).sum()),
             "users": len(cosine.users),
             "users_without_positive": cosine.without_positive,
             "positives": int(test.sum()),
             "coverage": cosine.coverage,
-            **self._left_out,
+            **self._catalogue.left_out,
         }
         return Result(scores, rows, facts=facts)
