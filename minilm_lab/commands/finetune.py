@@ -30,7 +30,7 @@ from minilm_lab.training.settings import Tune, micro_batch
 SEED = "tune.seed"
 """What tells the seeds of a cell apart."""
 ONE_LABEL = ("classification", "regression")
-SCORED = (*ONE_LABEL, "token_classification", "span")
+SCORED = (*ONE_LABEL, "token_classification", "span", "instructions")
 """Kinds of tasks that take a head on pooled tokens, and those that a teacher can teach."""
 
 
@@ -117,7 +117,7 @@ def _check_recipe(task: Task, tune: Tune) -> None:
         )
     if tune.teacher is not None and task.kind not in SCORED:
         raise LabError(
-            f"tune.teacher teaches the scores of {', '.join(SCORED)}; task={task.name} is of kind {task.kind}: leave it out"
+            f"tune.teacher teaches {', '.join(SCORED)}; task={task.name} is of kind {task.kind}: leave it out"
         )
 
 

@@ -121,8 +121,31 @@ class ModelModule(TaskModule):
         use_fastest_attention(self.model, on_cpu, precision, length)
 
 
-class Scored(TaskModule):
+class Teachable(TaskModule):
+    """Modules that a teacher of the same task can teach."""
+
+    @abstractmethod
+    def losses_with(
+        self, teacher: Teachable, batch: Batch, weight: float, temperature: float
+    ) -> dict[str, Tensor]:
+        """ "loss_labels", (1 − weight) · that of the labels, and "loss_teacher", weight · the distance to the teacher."""
+
+
+class Scored(Teachable):
     """Modules whose losses come from scores: a teacher of the task can be matched on the same scores."""
+
+    def losses_with(
+        self, teacher: Teachable, batch: Batch, weight: float, temperature: float
+    ) -> dict[str, Tensor]:
+        """See `Teachable.losses_with`; LabError unless both give scores."""
+        if not isinstance(teacher, Scored):
+            raise LabError("tune.teacher gives no scores that could teach this student.")
+        logits = self.logits(batch)
+        with torch.no_grad():
+            aims = teacher.logits(batch)
+        labels = torch.stack(list(self.loss(logits, batch).values())).sum()
+        soft = self.soft_loss(logits, aims, batch, temperature)
+        return {"loss_labels": (1 - weight) * labels, "loss_teacher": weight * soft}
 
     @abstractmethod
     def logits(self, batch: Batch) -> Tensor:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from minilm_lab.data.loading import Batch
 from minilm_lab.errors import LabError
-from minilm_lab.tasks.module import Scored, TaskModule
+from minilm_lab.tasks.module import TaskModule, Teachable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +23,13 @@ class Taught(TaskModule):
     """
 
     def __init__(self, student: TaskModule, teacher: TaskModule, weight: float, temperature: float) -> None:
-        """LabError unless both give scores of the same tokens."""
+        """LabError unless both can be taught and read the same tokens."""
         super().__init__()
         for module in (student, teacher):
-            if not isinstance(module, Scored):
-                raise LabError("tune.teacher is for tasks of labels, tags and spans; leave it out.")
+            if not isinstance(module, Teachable):
+                raise LabError(
+                    "tune.teacher is for tasks of labels, tags, spans and instructions; leave it out."
+                )
         if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
             raise LabError("tune.teacher has another tokenizer than the student: it cannot read its batches.")
         self.student, self.tokenizer = student, student.tokenizer
@@ -39,15 +40,10 @@ class Taught(TaskModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """loss_labels and loss_teacher."""
         student, teacher = self.student, self._teacher[0]
-        assert isinstance(student, Scored) and isinstance(teacher, Scored)
-        logits = student.logits(batch)
-        if teacher.device != logits.device:
-            teacher.to(logits.device)
-        with torch.no_grad():
-            aims = teacher.logits(batch)
-        labels = torch.stack(list(student.loss(logits, batch).values())).sum()
-        soft = student.soft_loss(logits, aims, batch, self.temperature)
-        return {"loss_labels": (1 - self.weight) * labels, "loss_teacher": self.weight * soft}
+        assert isinstance(student, Teachable) and isinstance(teacher, Teachable)
+        if teacher.device != student.device:
+            teacher.to(student.device)
+        return student.losses_with(teacher, batch, self.weight, self.temperature)
 
     def predict(self, batch: Batch) -> list[np.ndarray]:
         """The student's."""

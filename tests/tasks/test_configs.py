@@ -21,6 +21,7 @@ OWN_DATA = (
     "ax",
     "generation",
     "question_generation",
+    "instructions",
 )
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
