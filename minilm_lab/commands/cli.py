@@ -32,6 +32,7 @@ COMMANDS = {
     "bench": "measure a distillation step on this machine against what other code does",
     "inspect": "show what a model is: shape, parameters, where Q, K, V are, which relation heads are possible",
     "speed": "measure parameters and forward times of several models on this machine (MiniLM, table 4)",
+    "merrec": "the benchmark MerRec: its files, or a month generated to its statistics, measured (docs/merrec.md)",
     "export": "write a student for others: Hugging Face, sentence-transformers, ONNX, int8 ONNX",
     "rerun": "do a recorded run again elsewhere and compare: metrics, weights, scores, to the bit",
     "report": "write one HTML page of every table, with plots",
