@@ -78,7 +78,7 @@ def test_a_plot_needs_a_title_that_names_one_movie_on_both_sides(cache: Path) ->
 
 
 def test_a_movie_without_a_date_is_out_and_counted(cache: Path) -> None:
-    read = catalogue.read("movielens_100k", None, cache, None)
+    read = catalogue.read(catalogue.Place("movielens_100k"), None, cache, None, dated=True)
     assert read.left_out["movies_with_plot_without_date"] == 1 and len(read.data.rows) == 2
     assert read.titles == ["The Godfather", "Emma", "Emma", "L.A. Confidential"]
     assert read.genre_names == ["Action", "Crime"] and read.genres[3].tolist() == [False, True]
