@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from minilm_lab.errors import LabError
+from minilm_lab.evaluation.on_language_model import OfLanguageModel
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.language_model import LanguageModel
 from minilm_lab.models.resolve import resolve
 from minilm_lab.studies.knowledge import geometry
 from minilm_lab.studies.knowledge.clusters import kept_clusters, usual_number
-from minilm_lab.studies.knowledge.keys import Keys, OfLanguageModel, keys_of
+from minilm_lab.studies.knowledge.keys import Keys, keys_of
 from minilm_lab.studies.knowledge.pictures import key_map
 
 

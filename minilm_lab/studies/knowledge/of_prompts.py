@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.evaluation.on_language_model import OfLanguageModel
 from minilm_lab.studies.knowledge.gold_lists import GoldList, checksum, read_lists
-from minilm_lab.studies.knowledge.keys import OfLanguageModel
 from minilm_lab.studies.knowledge.prompts import FORMATS
 
 

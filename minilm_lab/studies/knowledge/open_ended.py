@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.evaluation.on_language_model import OfLanguageModel
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.decoding import Decoding
 from minilm_lab.models.encoder import Encoder
@@ -16,7 +17,6 @@ from minilm_lab.models.language_model import LanguageModel
 from minilm_lab.models.resolve import resolve
 from minilm_lab.studies.knowledge import diversity, methods
 from minilm_lab.studies.knowledge.gold_lists import GoldList
-from minilm_lab.studies.knowledge.keys import OfLanguageModel
 from minilm_lab.studies.knowledge.prompts import FORMATS, Asker, asked
 
 DECODINGS = ("rank", "icn", "sample")

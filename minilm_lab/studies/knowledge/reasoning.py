@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from minilm_lab.errors import LabError, nearest
+from minilm_lab.evaluation.on_language_model import OfLanguageModel
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.decoding import Decoding, ranked
 from minilm_lab.models.language_model import LanguageModel
 from minilm_lab.runs.fingerprints import file_checksum
-from minilm_lab.studies.knowledge.keys import OfLanguageModel
 
 WAYS = ("navigated", "ranked", "sampled")
 _NUMBER = re.compile(r"(?<![\w.])[-−+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<![\w.\d])[-−+]?\.\d+")
