@@ -30,6 +30,8 @@ class Batch(TypedDict):
     """(batch, length), int64: 0 = special tokens and the first text, 1 = the second of a pair; None without pairs."""
     samples: Tensor
     """(batch,), int64: sample numbers; of held-out batches the block numbers."""
+    blocks: Tensor
+    """(batch,), int64: block numbers."""
     tokens: int
     """Real tokens in the batch, special tokens included."""
     masked: Tensor | None
@@ -153,6 +155,7 @@ def _batch(
         mask=mask,
         segments=segments,
         samples=torch.from_numpy(samples.copy()),
+        blocks=torch.from_numpy(rows.copy()),
         tokens=tokens,
         masked=masked,
         labels=labels,

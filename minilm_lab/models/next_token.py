@@ -16,7 +16,7 @@ gradient of a logit is smaller than float16 can hold.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -46,6 +46,33 @@ class Head(NamedTuple):
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
+class Top(NamedTuple):
+    """A teacher's k likeliest next tokens and the rest of its probability: a distribution over k + 1 buckets."""
+
+    ids: Tensor
+    """(…, k) int64, from the likeliest on."""
+    logs: Tensor
+    """(…, k + 1) float16: log-probabilities of these, and of all other tokens together. Rounded: they are normalised anew
+    where they are read."""
+
+
+def top_of(hidden: Tensor, head: Head, count: int, elements: int = ELEMENTS) -> Top:
+    """The `count` likeliest next tokens behind hidden states (N, D), without ever holding all logits.
+
+    count: fewer than the vocabulary has.
+    """
+    ids = torch.empty(len(hidden), count, dtype=torch.long, device=hidden.device)
+    logs = torch.empty(len(hidden), count + 1, dtype=torch.float16, device=hidden.device)
+    rows = max(1, elements // len(head.weight))
+    for start in range(0, len(hidden), rows):
+        some = slice(start, start + rows)
+        log_p = head.logits(hidden[some]).log_softmax(dim=1)
+        near, ids[some] = log_p.topk(count, dim=1)
+        rest = log_p.scatter_(1, ids[some], -math.inf).logsumexp(dim=1, keepdim=True)
+        logs[some] = torch.cat([near, rest], dim=1).clamp_(min=torch.finfo(torch.float16).min)
+    return Top(ids, logs)
+
+
 class _Options(NamedTuple):
     divergence: str
     mix: float
@@ -59,7 +86,7 @@ def next_token_loss(
     hidden: Tensor,
     head: Head,
     labels: Tensor | None = None,
-    teacher: tuple[Tensor, Head] | None = None,
+    teacher: tuple[Tensor, Head] | Top | None = None,
     *,
     divergence: str = "forward_kl",
     mix: float = 0.5,
@@ -78,6 +105,9 @@ def next_token_loss(
     - skew_forward_kl: KL(p ‖ mix · p + (1 − mix) · q); skew_reverse_kl: KL(q ‖ mix · q + (1 − mix) · p) (DistiLLM,
       arXiv 2402.03898, which takes mix = 0.1).
 
+    Of a `Top` the divergence is that of k + 1 buckets: its tokens, and all others together; at temperature 1 only, since what
+    the others would be at another is not known.
+
     hidden: (N, D) of the positions that count (answers only: leave the others out); labels: int64 (N,), the token
     that follows each; elements: logits at a time.
 
@@ -86,6 +116,8 @@ def next_token_loss(
     """
     if divergence not in DIVERGENCES:
         raise ValueError(f"divergence={divergence}: allowed are {', '.join(DIVERGENCES)}")
+    if isinstance(teacher, Top) and temperature != 1:
+        raise ValueError("the likeliest tokens are known at temperature 1 only")
     scalar = hidden.new_zeros((), dtype=_accumulator(hidden.dtype))
     if len(hidden) == 0 or (labels is None and teacher is None):
         return scalar + 0 * hidden.sum(), scalar
@@ -112,7 +144,7 @@ class _NextToken(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         labels: Tensor | None,
-        teacher: tuple[Tensor, Head] | None,
+        teacher: tuple[Tensor, Head] | Top | None,
         shape: tuple[float, float | None],
         options: _Options,
     ) -> tuple[Tensor, Tensor]:
@@ -121,7 +153,7 @@ class _NextToken(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             h = hidden.to(narrow)
             head = Head(weight.to(narrow), bias, *shape)
-            theirs = None if teacher is None else (teacher[0].to(narrow), _narrowed(teacher[1], narrow))
+            theirs = (teacher[0].to(narrow), _narrowed(teacher[1], narrow)) if _is_model(teacher) else None
             d_hidden, d_weight, d_bias = (
                 None if x is None or not wanted else x.new_zeros(x.shape, dtype=wide)
                 for x, wanted in zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True)
@@ -137,6 +169,9 @@ class _NextToken(torch.autograd.Function):
                 if theirs is not None:
                     aims = theirs[1].logits(theirs[0][some])
                     soft += _divergence(logits, aims, options, len(h), gradient)
+                elif isinstance(teacher, Top):
+                    near = Top(teacher.ids[some], teacher.logs[some])
+                    soft += _divergence_of_top(logits, near, options, len(h), gradient)
                 if head.cap is not None:
                     gradient *= 1 - (logits / head.cap).square()
                 if head.scale != 1:
@@ -175,34 +210,56 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weight: float, gradient: Tens
 
 def _divergence(logits: Tensor, aims: Tensor, options: _Options, positions: int, gradient: Tensor) -> Tensor:
     """The rows' part of the soft loss; its gradient for the student's logits is added to `gradient`."""
-    kind, mix, temperature = options.divergence, options.mix, options.temperature
-    weight = options.soft_weight / positions
+    temperature, weight = options.temperature, options.soft_weight / positions
     log_q = (logits / temperature).log_softmax(dim=1)
     log_p = (aims / temperature).log_softmax(dim=1)
-    p, q = log_p.exp(), log_q.exp()
-    if kind == "forward_kl":
-        value = (p * (log_p - log_q)).sum()
-        slope = q - p
-    else:
-        if kind == "reverse_kl":
-            g = log_q - log_p
-            value = (q * g).sum()
-        elif kind == "jsd":
-            log_m = torch.logaddexp(log_p + math.log(mix), log_q + math.log1p(-mix))
-            g = (log_q - log_m) * (1 - mix)
-            value = mix * (p * (log_p - log_m)).sum() + (q * g).sum()
-        elif kind == "skew_forward_kl":
-            log_m = torch.logaddexp(log_p + math.log(mix), log_q + math.log1p(-mix))
-            value = (p * (log_p - log_m)).sum()
-            g = (log_p - log_m).exp_().mul_(mix - 1)
-        else:
-            log_m = torch.logaddexp(log_q + math.log(mix), log_p + math.log1p(-mix))
-            g = log_q - log_m
-            value = (q * g).sum()
-            g -= mix * (log_q - log_m).exp_()
-        slope = q * (g - (q * g).sum(dim=1, keepdim=True))
+    value, slope = _value_and_slope(options.divergence, options.mix, log_p, log_q)
     gradient.add_(slope, alpha=temperature * weight)
     return temperature**2 * weight * value
+
+
+def _divergence_of_top(
+    logits: Tensor, top: Top, options: _Options, positions: int, gradient: Tensor
+) -> Tensor:
+    """As `_divergence`, of the buckets of `top`. The logit of a bucket is the logsumexp of its tokens' logits, so within the
+    last one its gradient is shared out by the student's own probabilities."""
+    weight = options.soft_weight / positions
+    log_q = logits.log_softmax(dim=1)
+    rest = log_q.scatter(1, top.ids, -math.inf).logsumexp(dim=1, keepdim=True)
+    buckets = torch.cat([log_q.gather(1, top.ids), rest], dim=1)
+    log_p = top.logs.to(logits.dtype).log_softmax(dim=1)
+    value, slope = _value_and_slope(options.divergence, options.mix, log_p, buckets)
+    shares = (log_q - rest).exp_().mul_(slope[:, -1:])
+    gradient.add_(shares.scatter_(1, top.ids, slope[:, :-1]), alpha=weight)
+    return weight * value
+
+
+def _value_and_slope(kind: str, mix: float, log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """D summed over rows, and its gradient for the logits whose log-softmax `log_q` is; all (N, classes)."""
+    p, q = log_p.exp(), log_q.exp()
+    if kind == "forward_kl":
+        return (p * (log_p - log_q)).sum(), q - p
+    if kind == "reverse_kl":
+        g = log_q - log_p
+        value = (q * g).sum()
+    elif kind == "jsd":
+        log_m = torch.logaddexp(log_p + math.log(mix), log_q + math.log1p(-mix))
+        g = (log_q - log_m) * (1 - mix)
+        value = mix * (p * (log_p - log_m)).sum() + (q * g).sum()
+    elif kind == "skew_forward_kl":
+        log_m = torch.logaddexp(log_p + math.log(mix), log_q + math.log1p(-mix))
+        value = (p * (log_p - log_m)).sum()
+        g = (log_p - log_m).exp_().mul_(mix - 1)
+    else:
+        log_m = torch.logaddexp(log_q + math.log(mix), log_p + math.log1p(-mix))
+        g = log_q - log_m
+        value = (q * g).sum()
+        g -= mix * (log_q - log_m).exp_()
+    return value, q * (g - (q * g).sum(dim=1, keepdim=True))
+
+
+def _is_model(teacher: tuple[Tensor, Head] | Top | None) -> TypeGuard[tuple[Tensor, Head]]:
+    return teacher is not None and not isinstance(teacher, Top)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -20,6 +20,7 @@ from minilm_lab.models.causal import head_of
 from minilm_lab.models.families import check_tapped, head_size, key_heads, projection_widths
 from minilm_lab.models.families.layout import join_heads, split_heads
 from minilm_lab.models.modules import get, with_module
+from minilm_lab.models.next_token import Top, top_of
 from minilm_lab.models.taps import Needs, Projections, Seen
 from minilm_lab.models.watching import Given, Note, Record, Stop, Watched
 
@@ -141,7 +142,11 @@ class Tapped(nn.Module):
                 raise ValueError("logits are read at masked positions: give `masked`")
             seen.logits = self._logits(last, masked)
         if self.keys is not None:
-            seen.next_tokens = last, head_of(self.model)
+            head = head_of(self.model)
+            seen.next_tokens = last, head
+            if self.needs.top is not None:
+                top = top_of(last.flatten(0, 1), head, self.needs.top)
+                seen.top = Top(*(part.unflatten(0, input_ids.shape) for part in top))
         return seen
 
     def _seen(self, last: Tensor) -> Seen:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from minilm_lab.models.next_token import Head
+from minilm_lab.models.next_token import Head, Top
 
 
 class Projections(NamedTuple):
@@ -35,6 +35,8 @@ class Needs:
     """Whether the masked-LM head is read, at the masked positions."""
     next_tokens: bool = False
     """Whether the head of a causal model is read, with the hidden states that enter it."""
+    top: int | None = None
+    """Beside `next_tokens`: how many of the likeliest next tokens are read."""
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -43,6 +45,7 @@ class Needs:
             self.hidden | other.hidden,
             self.logits or other.logits,
             self.next_tokens or other.next_tokens,
+            self.top or other.top,
         )
 
     def __bool__(self) -> bool:
@@ -70,3 +73,5 @@ class Seen:
     """(masked positions, vocabulary), positions in row-major order of the batch."""
     next_tokens: tuple[Tensor, Head] | None = None
     """(batch, length, hidden size) behind the last normalisation, and what makes logits of it."""
+    top: Top | None = None
+    """Of (batch, length) places."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from torch import Tensor
 
 from minilm_lab.errors import LabError, nearest
-from minilm_lab.models.next_token import DIVERGENCES, next_token_loss
+from minilm_lab.models.next_token import DIVERGENCES, Head, Top, next_token_loss
 from minilm_lab.models.taps import Needs
 from minilm_lab.objectives.base import Loss, Objective, Views
 from minilm_lab.objectives.lm import check_causal_lm, next_places
@@ -24,6 +24,10 @@ class LMKDObjective(Objective):
 
     `models/next_token.py` has the divergences: forward and reverse KL, generalised Jensen–Shannon (arXiv 2306.13649) and
     skew KL (arXiv 2402.03898). Logits of all positions are never in memory.
+
+    With `top_k` the teacher is its k likeliest next tokens and one bucket for all others, in float16. Where nothing else of
+    the teacher is read, that is kept in the cache (130 bytes a token at k = 32), and a block that comes again, in a later epoch or
+    in another student's run, costs no forward pass of the teacher.
 
     | of | reads | shape |
     |---|---|---|
@@ -49,6 +53,8 @@ class LMKDObjective(Objective):
     """Weight of the teacher's predictions."""
     hard_weight: float = 0.0
     """Weight of the text's own next tokens."""
+    top_k: Optional[int] = None
+    """How many of the teacher's likeliest next tokens are read; null = its whole distribution."""
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -64,11 +70,27 @@ class LMKDObjective(Objective):
                 "objective.divergence=forward_kl or reverse_kl"
             )
 
+        if self.top_k is None:
+            return
+        if self.top_k < 1:
+            raise LabError(
+                f"objective.top_k={self.top_k} must be 1 or more, or null for the whole distribution"
+            )
+        if self.temperature != 1:
+            raise LabError(
+                f"objective.top_k={self.top_k} needs objective.temperature=1 (got {self.temperature}): at another one the mass "
+                "of the other tokens is not known"
+            )
+
     def _bind(
         self, student: PretrainedConfig, teacher: PretrainedConfig, distilled: int, grouped: str
     ) -> Loss:
         check_causal_lm(student, teacher)
         check_vocabulary(student, teacher)
+        if self.top_k is not None and self.top_k >= teacher.vocab_size:
+            raise LabError(
+                f"objective.top_k={self.top_k} must be less than the teacher's vocabulary of {teacher.vocab_size}; null is all"
+            )
         return LMKDLoss(self)
 
 
@@ -76,24 +98,31 @@ class LMKDLoss(Loss):
     """Reads hidden states and heads of both models; of the student alone without a soft loss."""
 
     def __init__(self, objective: LMKDObjective) -> None:
-        reads = Needs(next_tokens=True), Needs(next_tokens=objective.soft_weight > 0)
+        soft = objective.soft_weight > 0
+        reads = Needs(next_tokens=True), Needs(next_tokens=soft, top=objective.top_k if soft else None)
         plain = objective.divergence in ("forward_kl", "reverse_kl")
-        settings = objective.settings(*(["mix"] if plain else []))
+        unset = [*(["mix"] if plain else []), *(["top_k"] if objective.top_k is None else [])]
+        settings = objective.settings(*unset)
         label = "lm_kd" if objective.divergence == "forward_kl" else f"lm_kd-{objective.divergence}"
         super().__init__(reads, settings, label)
         self.objective = objective
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_soft and loss_lm; a term of weight 0 is left out. Only their sum has a gradient that means anything."""
-        settings, theirs = self.objective, views.teacher.next_tokens
+        settings, top, theirs = self.objective, views.teacher.top, views.teacher.next_tokens
         assert views.student.next_tokens is not None and views.ids is not None
         before, labels = next_places(views.ids, views.mask)
         hidden, head = views.student.next_tokens
+        teacher: tuple[Tensor, Head] | Top | None = None
+        if settings.top_k is not None and top is not None:
+            teacher = Top(*(part.flatten(0, 1)[before] for part in top))
+        elif theirs is not None:
+            teacher = theirs[0].flatten(0, 1)[before], theirs[1]
         soft, hard = next_token_loss(
             hidden.flatten(0, 1)[before],
             head,
             labels,
-            None if theirs is None else (theirs[0].flatten(0, 1)[before], theirs[1]),
+            teacher,
             divergence=settings.divergence,
             mix=settings.mix,
             temperature=settings.temperature,

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from minilm_lab.data import Blocks
 from minilm_lab.data.masking import masking_for
 from minilm_lab.errors import LabError
 from minilm_lab.models.assistant import AssistantTeacher
@@ -20,7 +21,7 @@ from minilm_lab.models.layer_choice import Texts
 from minilm_lab.models.parameters import count_parameters
 from minilm_lab.models.saving import model_card, save_model
 from minilm_lab.models.tapped import Tapped
-from minilm_lab.models.taps import Seen
+from minilm_lab.models.taps import Needs, Seen
 from minilm_lab.objectives.base import Loss, Views
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.training.devices import precision_of, uses_gpu
@@ -30,6 +31,7 @@ from minilm_lab.training.job import Product, journal_of, train
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.pair import load_pair
 from minilm_lab.training.settings import Impl, Optim
+from minilm_lab.training.soft_targets import SoftTargets
 from minilm_lab.training.stream import open_stream
 
 if TYPE_CHECKING:
@@ -61,11 +63,12 @@ class Distiller(Optimised):
         compile: bool = False,
         fused: bool = True,
         teacher_type: torch.dtype | None = None,
+        targets: SoftTargets | None = None,
     ) -> None:
-        """student, teacher: views that read what `loss.reads` says."""
+        """student, teacher: views that read what `loss.reads` says; targets: what of the teacher is kept on disk."""
         super().__init__(optim, steps, fused)
         self.student = student.model
-        self.loss, self.backend = loss, backend
+        self.loss, self.backend, self.targets = loss, backend, targets
         teacher.eval().requires_grad_(False)
         # A tuple hides a module from nn.Module's registry.
         self._hidden = (teacher, student)
@@ -94,9 +97,13 @@ class Distiller(Optimised):
         ids, mask, masked = batch["input_ids"], batch["mask"], batch["masked"]
         segments = batch["segments"]
         _, student = self._run
+
+        def teach() -> Seen:
+            return self._teach(ids, mask, masked, segments)
+
         views = Views(
             student=student(ids, mask, masked, segments),
-            teacher=self._teach(ids, mask, masked, segments),
+            teacher=teach() if self.targets is None else self.targets(batch["blocks"], ids.shape[1], teach),
             mask=mask,
             labels=batch["labels"],
             ids=ids,
@@ -170,7 +177,8 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
     if share:
         masking = masking_for(tokenizer, job.seed, share, int(job.teacher.config(cache).vocab_size))
     stream = open_stream(job.corpus, tokenizer, scale, job.seed, how, masking)
-    module = _module(job, student, teacher)
+    targets = _targets(job, stream.blocks)
+    module = _module(job, student, teacher, targets)
     held_out = stream.held_out(journal)
     callbacks = [held_out]
     evaluator = job.evaluator
@@ -193,6 +201,7 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
             "steps": scale.steps,
             "corpus": dataclasses.asdict(stream.blocks.index),
             "untrained": module.untrained,
+            **({"soft_targets": {"read": targets.read, "computed": targets.computed}} if targets else {}),
             **({"evaluation": callbacks[1].first_and_last("evaluation")} if evaluator.measures else {}),
         }
         summary = {"held_out_loss": losses["last"], "tokens_seen": journal.tokens}
@@ -203,7 +212,22 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
     return train(training, journal, folder, how, job.names(), complete)
 
 
-def _module(job: Distillation, student: Tapped, teacher: Tapped) -> Distiller:
+def _targets(job: Distillation, blocks: Blocks) -> SoftTargets | None:
+    """What of the teacher can be kept on disk: its likeliest next tokens, where nothing else of it is read."""
+    reads, impl, cache = job.loss.reads[1], job.how.impl, job.how.cache
+    if reads.top is None or reads != Needs(next_tokens=True, top=reads.top):
+        return None
+    # Rounding is part of what is kept, so that a run that goes on reads what it has read.
+    rounding = [precision_of(impl, job.how.trainer.accelerator), impl.teacher_precision]
+    config = job.teacher.config(cache)
+    return SoftTargets(
+        cache, blocks, [job.teacher.identity(cache), rounding], reads.top, int(config.vocab_size)
+    )
+
+
+def _module(
+    job: Distillation, student: Tapped, teacher: Tapped, targets: SoftTargets | None = None
+) -> Distiller:
     impl: Impl = job.how.impl
     accelerator = job.how.trainer.accelerator
     precision = precision_of(impl, accelerator)
@@ -221,6 +245,7 @@ def _module(job: Distillation, student: Tapped, teacher: Tapped) -> Distiller:
         # Lightning cannot clip under fp16's loss scaling with a fused optimizer.
         fused=precision != "16-mixed",
         teacher_type=TYPES[impl.teacher_precision],
+        targets=targets,
     )
 
 

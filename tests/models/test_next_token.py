@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from minilm_lab.errors import LabError
 from minilm_lab.models.causal import head_of
-from minilm_lab.models.next_token import DIVERGENCES, Head, next_token_loss
+from minilm_lab.models.next_token import DIVERGENCES, Head, Top, next_token_loss, top_of
 from minilm_lab.models.self_check import self_check
 from minilm_lab.models.tapped import Tapped
 from minilm_lab.models.taps import Needs
@@ -20,6 +20,12 @@ from minilm_lab.models.taps import Needs
 from .helpers import SHAPE, drawn
 
 N, D, V = 11, 6, 13
+
+
+def logits_of(h: Tensor, some: Head) -> Tensor:
+    z = h @ some.weight.T + (0 if some.bias is None else some.bias)
+    z = z * some.scale
+    return z if some.cap is None else some.cap * torch.tanh(z / some.cap)
 
 
 def written_out(
@@ -33,11 +39,6 @@ def written_out(
     soft_weight: float = 1.0,
     hard_weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    def logits_of(h: Tensor, some: Head) -> Tensor:
-        z = h @ some.weight.T + (0 if some.bias is None else some.bias)
-        z = z * some.scale
-        return z if some.cap is None else some.cap * torch.tanh(z / some.cap)
-
     def kl(a: Tensor, b: Tensor) -> Tensor:
         return (a * (a / b).log()).sum(1).mean()
 
@@ -249,3 +250,54 @@ def test_a_head_that_does_more_is_refused() -> None:
     model.lm_head.register_forward_hook(lambda _module, _inputs, logits: logits**2)
     with pytest.raises(LabError, match="next-token logits"):
         self_check(view, 100)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_of_the_likeliest_tokens_the_loss_is_that_of_buckets(divergence: str, tied: bool, rows: int) -> None:
+    leaves, student, labels, teacher = case(tied=tied, cap=2.0)
+    top = top_of(*teacher, 3, elements=rows * V)
+    logits = teacher[1].logits(teacher[0])
+    for n, row in enumerate(logits.softmax(1).tolist()):  # written out, a row at a time
+        order = sorted(range(V), key=lambda token: -row[token])
+        assert top.ids[n].tolist() == order[:3]
+        expected = [*(row[token] for token in order[:3]), sum(row[token] for token in order[3:])]
+        assert top.logs[n].double().exp().tolist() == pytest.approx(expected, rel=3e-3)
+    options: dict[str, Any] = {"mix": 0.3, "soft_weight": 0.6, "hard_weight": 0.9}
+
+    def in_buckets() -> Tensor:
+        """The same by the written-out loss: logits of buckets are logsumexps, the teacher's are its logs."""
+        hidden, head = student()
+        z = logits_of(hidden, head)
+        near = z.gather(1, top.ids)
+        others = torch.ones_like(z, dtype=torch.bool).scatter(1, top.ids, False)
+        rest = torch.stack([z[n][others[n]].logsumexp(0) for n in range(N)])
+        buckets = torch.cat([near, rest[:, None]], 1)
+        eye = Head(torch.eye(4, dtype=torch.float64))
+        soft, _ = written_out(buckets, eye, None, (top.logs.double(), eye), divergence, 0.3, 1.0, 0.6)
+        return soft + 0.9 * F.cross_entropy(z, labels)
+
+    expected_loss = in_buckets()
+    wanted = torch.autograd.grad(expected_loss, leaves)
+    loss = sum(next_token_loss(*student(), labels, top, divergence=divergence, elements=rows * V, **options))
+    assert isinstance(loss, Tensor)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-10, atol=1e-12)
+    for gradient, value in zip(torch.autograd.grad(loss, leaves), wanted, strict=True):
+        torch.testing.assert_close(gradient, value, rtol=1e-8, atol=1e-10)
+
+
+def test_all_but_one_token_are_the_whole_distribution() -> None:
+    _, student, _, teacher = case()
+    whole, _ = next_token_loss(*student(), None, teacher)
+    top = top_of(*teacher, V - 1)
+    exact = Top(top.ids, _exact(teacher, top.ids))
+    torch.testing.assert_close(next_token_loss(*student(), None, exact)[0], whole)
+    with pytest.raises(ValueError, match="temperature 1"):
+        next_token_loss(*student(), None, top, temperature=2.0)
+
+
+def _exact(teacher: tuple[Tensor, Head], ids: Tensor) -> Tensor:
+    log_p = teacher[1].logits(teacher[0]).log_softmax(1)
+    rest = log_p.scatter(1, ids, float("-inf")).logsumexp(1, keepdim=True)
+    return torch.cat([log_p.gather(1, ids), rest], 1)

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, LlamaForC
 from minilm_lab.errors import LabError
 from minilm_lab.models.student import Initialisation, Student
 from minilm_lab.models.tapped import Tapped
-from minilm_lab.models.taps import Needs
+from minilm_lab.models.taps import Needs, Seen
 from minilm_lab.models.teacher import Teacher
 from minilm_lab.objectives.base import Views
 from minilm_lab.objectives.lm import LMObjective, next_places
@@ -104,13 +104,46 @@ def test_lm_kd(mask: Tensor | None, divergence: str, hard: float) -> None:
         torch.testing.assert_close(found["loss_lm"], hard * F.cross_entropy(ours[rows], labels))
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
+def test_lm_kd_of_the_likeliest(mask: Tensor | None) -> None:
+    loss = bind(LMKDObjective(top_k=5), shape(), shape()).float()
+    assert loss.reads == (NEXT, Needs(next_tokens=True, top=5)) and loss.identity()["top_k"] == 5
+    assert "top_k" not in bind(LMKDObjective(), shape(), shape()).identity()  # as before there was one
+    student, teacher = causal(1, num_hidden_layers=2), causal(2)
+    ids = torch.randint(3, 100, (4, 6), generator=torch.Generator().manual_seed(3))
+    seen = Tapped(student, loss.reads[0])(ids, mask), Tapped(teacher, loss.reads[1])(ids, mask)
+    attended = None if mask is None else mask.long()
+    p, q = (
+        model(input_ids=ids, attention_mask=attended).logits.double().softmax(-1)
+        for model in (teacher, student)
+    )
+    total = torch.zeros((), dtype=torch.float64)
+    for b, i in pairs(mask):
+        near = p[b, i].topk(5).indices
+        buckets = [torch.cat([x[b, i][near], 1 - x[b, i][near].sum()[None]]) for x in (p, q)]
+        total = total + (buckets[0] * (buckets[0] / buckets[1]).log()).sum()
+    found = loss(Views(*seen, mask, ids=ids))["loss_soft"].double()
+    torch.testing.assert_close(found, total / len(pairs(mask)), rtol=5e-3, atol=1e-4)
+    kept = Views(seen[0], Seen(top=seen[1].top), mask, ids=ids)  # as it comes from disk
+    torch.testing.assert_close(loss(kept)["loss_soft"].double(), found)
+
+
 def test_refusals() -> None:
     for objective in (LMObjective(), LMKDObjective()):
         with pytest.raises(LabError, match="cannot learn to predict the next"):
             bind(objective, bert(), bert())
     with pytest.raises(LabError, match="vocabulary"):
         bind(LMKDObjective(), shape(), gpt2())
-    for bad in ({"divergence": "jds"}, {"mix": 1.0}, {"temperature": 0.0}, {"soft_weight": 0.0}):
+    with pytest.raises(LabError, match=r"objective.top_k=100 must be less than the teacher's vocabulary"):
+        bind(LMKDObjective(top_k=100), shape(), shape())
+    for bad in (
+        {"divergence": "jds"},
+        {"mix": 1.0},
+        {"temperature": 0.0},
+        {"soft_weight": 0.0},
+        {"top_k": 0},
+        {"top_k": 4, "temperature": 2.0},
+    ):
         with pytest.raises(LabError, match="objective"):
             LMKDObjective(**bad)  # type: ignore[arg-type]
 
