@@ -72,6 +72,11 @@ def _plan_one(cfg: DictConfig, how: How, teacher: Teacher, student: Student, ass
     loss = job.loss
     if objective.trains:
         micro_batch(scale.batch_size, how.trainer, "scale.batch_size")
+    if loss.on_policy is not None and loss.on_policy.prompt >= scale.length:
+        raise LabError(
+            f"objective.prompt={loss.on_policy.prompt} leaves the student nothing to write in blocks of {scale.length} tokens; "
+            "give less, or more of scale.length"
+        )
     limit = positions_of(teacher_config)
     check_length(scale, teacher, limit)
     head: Run | None = None

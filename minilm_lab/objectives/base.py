@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
+@dataclass(frozen=True)
+class OnPolicy:
+    """Texts that the student writes itself, for the teacher to judge (GKD, arXiv 2306.13649)."""
+
+    share: float
+    """Of the steps."""
+    prompt: int
+    """Tokens of a block that are given; the student writes on to the block's length."""
+
+
 @dataclass
 class Views:
     """What a loss gets for one micro-batch."""
@@ -30,6 +40,8 @@ class Views:
     """Of relation_kls."""
     ids: Tensor | None = None
     """(batch, length) int64: the tokens that were read."""
+    written: Tensor | None = None
+    """(batch, length) bool, true = written by the student (OnPolicy); None: a text of the corpus."""
 
 
 class Loss(nn.Module, ABC):
@@ -38,6 +50,9 @@ class Loss(nn.Module, ABC):
     It owns its lifts, the maps that are trained with the student and thrown away after distillation. Nothing else of
     it changes once it is made.
     """
+
+    on_policy: OnPolicy | None = None
+    """Whether some steps are on texts of the student's own."""
 
     def __init__(
         self, reads: tuple[Needs, Needs], identity: dict[str, Any], label: str, masked_share: float = 0.0

@@ -57,14 +57,15 @@ class LMLoss(Loss):
         return {"loss_lm": soft + hard}
 
 
-def next_places(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def next_places(ids: Tensor, mask: Tensor | None, written: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Places in batch × length, row after row, that a real token of the same row follows; and these tokens.
 
-    ids: int64 (batch, length); mask: bool, the same shape, or None. Returns int64 (positions,) twice.
+    ids: int64 (batch, length); mask: bool, the same shape, or None; written: bool, the tokens that count, None = all.
+    Returns int64 (positions,) twice.
     """
     real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     followed = real.clone()
-    followed[:, :-1] &= real[:, 1:]
+    followed[:, :-1] &= real[:, 1:] if written is None else (real & written)[:, 1:]
     followed[:, -1] = False
     before = followed.flatten().nonzero()[:, 0]
     return before, ids.flatten()[before + 1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.models.next_token import DIVERGENCES, Head, Top, next_token_loss
 from minilm_lab.models.taps import Needs
-from minilm_lab.objectives.base import Loss, Objective, Views
+from minilm_lab.objectives.base import Loss, Objective, OnPolicy, Views
 from minilm_lab.objectives.lm import check_causal_lm, next_places
 from minilm_lab.objectives.predictions import check_temperature, check_vocabulary, check_weights
 
@@ -55,6 +55,12 @@ class LMKDObjective(Objective):
     """Weight of the text's own next tokens."""
     top_k: Optional[int] = None
     """How many of the teacher's likeliest next tokens are read; null = its whole distribution."""
+    on_policy: float = 0.0
+    """Share of the steps on texts that the student writes itself (GKD, arXiv 2306.13649, its lambda): the teacher judges what
+    the student would say, and the text's own next tokens play no part. What is written is a function of the student's
+    weights, `seed` and the number of the sample."""
+    prompt: int = 32
+    """Of these steps: tokens of a block that the student goes on from, to the block's end."""
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -70,6 +76,18 @@ class LMKDObjective(Objective):
                 "objective.divergence=forward_kl or reverse_kl"
             )
 
+        if not 0 <= self.on_policy <= 1:
+            raise LabError(
+                f"objective.on_policy={self.on_policy} must be between 0 and 1: it is a share of the steps"
+            )
+        if self.prompt < 1:
+            raise LabError(
+                f"objective.prompt={self.prompt} must be 1 or more: the student goes on from some token"
+            )
+        if self.on_policy and not self.soft_weight:
+            raise LabError(
+                "objective.on_policy needs objective.soft_weight: only the teacher judges what is written"
+            )
         if self.top_k is None:
             return
         if self.top_k < 1:
@@ -102,16 +120,20 @@ class LMKDLoss(Loss):
         reads = Needs(next_tokens=True), Needs(next_tokens=soft, top=objective.top_k if soft else None)
         plain = objective.divergence in ("forward_kl", "reverse_kl")
         unset = [*(["mix"] if plain else []), *(["top_k"] if objective.top_k is None else [])]
+        unset += [] if objective.on_policy else ["on_policy", "prompt"]
         settings = objective.settings(*unset)
         label = "lm_kd" if objective.divergence == "forward_kl" else f"lm_kd-{objective.divergence}"
+        label += f"-on_policy{objective.on_policy:g}" if objective.on_policy else ""
         super().__init__(reads, settings, label)
         self.objective = objective
+        if objective.on_policy:
+            self.on_policy = OnPolicy(objective.on_policy, objective.prompt)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """loss_soft and loss_lm; a term of weight 0 is left out. Only their sum has a gradient that means anything."""
         settings, top, theirs = self.objective, views.teacher.top, views.teacher.next_tokens
         assert views.student.next_tokens is not None and views.ids is not None
-        before, labels = next_places(views.ids, views.mask)
+        before, labels = next_places(views.ids, views.mask, views.written)
         hidden, head = views.student.next_tokens
         teacher: tuple[Tensor, Head] | Top | None = None
         if settings.top_k is not None and top is not None:
@@ -121,7 +143,7 @@ class LMKDLoss(Loss):
         soft, hard = next_token_loss(
             hidden.flatten(0, 1)[before],
             head,
-            labels,
+            labels if views.written is None else None,
             teacher,
             divergence=settings.divergence,
             mix=settings.mix,
@@ -129,6 +151,6 @@ class LMKDLoss(Loss):
             soft_weight=settings.soft_weight,
             hard_weight=settings.hard_weight,
         )
-        if not settings.hard_weight:
+        if not settings.hard_weight or views.written is not None:
             return {"loss_soft": soft}
         return {"loss_soft": soft, "loss_lm": hard} if settings.soft_weight else {"loss_lm": soft + hard}

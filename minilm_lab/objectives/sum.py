@@ -12,6 +12,7 @@ from minilm_lab.config import from_values, locate
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.models.taps import Needs
 from minilm_lab.objectives.base import Loss, Objective, Views
+from minilm_lab.objectives.lm import LMLoss
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -69,6 +70,11 @@ class SumObjective(Objective):
         if len(set(shares.values())) > 1:
             settings = ", ".join(f"objective.terms.{name}.mask_probability={p}" for name, p in shares.items())
             raise LabError(f"{settings}: the terms see the same text, so these must be equal")
+        for name, loss in losses.items():
+            if isinstance(loss, LMLoss) and any(other.on_policy for other in losses.values()):
+                raise LabError(
+                    f"objective.terms.{name} learns the text's own words, which the student's texts (objective.on_policy) do not have"
+                )
         weights = {name: self.weights.get(name, 1.0) for name in losses}
         return SumLoss(losses, weights, self.settings(), max(shares.values(), default=0.0))
 
@@ -89,6 +95,7 @@ class SumLoss(Loss):
         label = "+".join(loss.label() for loss in terms.values())
         super().__init__((ours, theirs), identity, label, masked_share)
         self.terms, self.weights = nn.ModuleDict(terms), weights
+        self.on_policy = next((loss.on_policy for loss in terms.values() if loss.on_policy), None)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """The terms' losses as term/loss."""

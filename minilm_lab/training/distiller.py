@@ -28,6 +28,7 @@ from minilm_lab.training.devices import precision_of, uses_gpu
 from minilm_lab.training.evaluating import Evaluating
 from minilm_lab.training.fit import Training
 from minilm_lab.training.job import Product, journal_of, train
+from minilm_lab.training.on_policy import Writer
 from minilm_lab.training.optimizer import Optimised
 from minilm_lab.training.pair import load_pair
 from minilm_lab.training.settings import Impl, Optim
@@ -64,11 +65,14 @@ class Distiller(Optimised):
         fused: bool = True,
         teacher_type: torch.dtype | None = None,
         targets: SoftTargets | None = None,
+        writer: Writer | None = None,
     ) -> None:
-        """student, teacher: views that read what `loss.reads` says; targets: what of the teacher is kept on disk."""
+        """student, teacher: views that read what `loss.reads` says; targets: what of the teacher is kept on disk; writer:
+        of texts of the student's own."""
         super().__init__(optim, steps, fused)
         self.student = student.model
-        self.loss, self.backend, self.targets = loss, backend, targets
+        self.loss, self.backend = loss, backend
+        self.targets, self.writer = targets, writer
         teacher.eval().requires_grad_(False)
         # A tuple hides a module from nn.Module's registry.
         self._hidden = (teacher, student)
@@ -94,6 +98,9 @@ class Distiller(Optimised):
 
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The loss's terms, {"loss_qq": …}, for a batch of data.batches (see Batch)."""
+        written = None
+        if self.training and self.writer is not None and self.writer.writes(batch):
+            batch, written = self.writer(batch)
         ids, mask, masked = batch["input_ids"], batch["mask"], batch["masked"]
         segments = batch["segments"]
         _, student = self._run
@@ -108,6 +115,7 @@ class Distiller(Optimised):
             labels=batch["labels"],
             ids=ids,
             backend=self.backend,
+            written=written,
         )
         terms: dict[str, Tensor] = self.loss(views)
         return terms
@@ -178,7 +186,10 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
         masking = masking_for(tokenizer, job.seed, share, int(job.teacher.config(cache).vocab_size))
     stream = open_stream(job.corpus, tokenizer, scale, job.seed, how, masking)
     targets = _targets(job, stream.blocks)
-    module = _module(job, student, teacher, targets)
+    writer = None
+    if job.loss.on_policy is not None:
+        writer = Writer(model, tokenizer, job.loss.on_policy, job.seed, scale.batch_size)
+    module = _module(job, student, teacher, targets, writer)
     held_out = stream.held_out(journal)
     callbacks = [held_out]
     evaluator = job.evaluator
@@ -215,7 +226,9 @@ def distil(job: Distillation, folder: RunFolder) -> dict[str, Any]:
 def _targets(job: Distillation, blocks: Blocks) -> SoftTargets | None:
     """What of the teacher can be kept on disk: its likeliest next tokens, where nothing else of it is read."""
     reads, impl, cache = job.loss.reads[1], job.how.impl, job.how.cache
-    if reads.top is None or reads != Needs(next_tokens=True, top=reads.top):
+    if job.loss.on_policy is not None or reads.top is None:
+        return None
+    if reads != Needs(next_tokens=True, top=reads.top):
         return None
     # Rounding is part of what is kept, so that a run that goes on reads what it has read.
     rounding = [precision_of(impl, job.how.trainer.accelerator), impl.teacher_precision]
@@ -226,7 +239,11 @@ def _targets(job: Distillation, blocks: Blocks) -> SoftTargets | None:
 
 
 def _module(
-    job: Distillation, student: Tapped, teacher: Tapped, targets: SoftTargets | None = None
+    job: Distillation,
+    student: Tapped,
+    teacher: Tapped,
+    targets: SoftTargets | None,
+    writer: Writer | None,
 ) -> Distiller:
     impl: Impl = job.how.impl
     accelerator = job.how.trainer.accelerator
@@ -246,6 +263,7 @@ def _module(
         fused=precision != "16-mixed",
         teacher_type=TYPES[impl.teacher_precision],
         targets=targets,
+        writer=writer,
     )
 
 
