@@ -100,5 +100,5 @@ def _checksum(arrays: Sequence[np.ndarray]) -> int:
     """CRC-32, never 0, which stands for a block that nobody has computed."""
     value = 0
     for array in arrays:
-        value = zlib.crc32(np.ascontiguousarray(array), value)
+        value = zlib.crc32(array.tobytes(), value)
     return value or 1
