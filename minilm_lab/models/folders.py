@@ -27,6 +27,8 @@ TOKENIZERS = (
     "spm.model",
     "tokenizer.model",
 )
+#: Folder of paths.cache with models into which an adapter was merged, each named by the checksum of both.
+MERGED = "merged"
 #: Files that no loader of models or tokenizers reads, whatever their place.
 _OTHER = re.compile(
     r"\..*|readme.*|licen[cs]e.*|notice.*|use_policy.*|.*\.(md|rst|pdf|png|jpe?g|gif|svg|webp|mp4|log|csv|tsv|h5|"
@@ -43,13 +45,7 @@ def model_folder(folder: Path, what: str) -> Path:
     """
     if not (is_there(folder) and folder.is_dir()):
         raise LabError(f"{what}: {folder} is not a folder; give a folder that save_pretrained wrote")
-    folder = _snapshot(folder, what)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        base = (read_json(folder / "adapter_config.json") or {}).get("base_model_name_or_path")
-        raise LabError(
-            f"{what}: {folder} holds adapters alone (adapter_config.json), not the model that they adapt ({base}); "
-            "merge them into it (peft: merge_and_unload, then save_pretrained) and give that folder"
-        )
+    folder = snapshot(folder, what)
     for needed, names in (
         ("config.json", ("config.json",)),
         ("weights", WEIGHTS),
@@ -63,7 +59,7 @@ def model_folder(folder: Path, what: str) -> Path:
     return folder
 
 
-def _snapshot(folder: Path, what: str) -> Path:
+def snapshot(folder: Path, what: str) -> Path:
     """The downloaded version in a folder of a hub cache: that of `main`, else the only one; another folder as it is."""
     snapshots = folder / "snapshots"
     if not (folder.name.startswith("models--") and snapshots.is_dir()):
@@ -84,8 +80,12 @@ def folder_checksum(folder: Path, cache: Path | None = None) -> str:
     """Checksum (blake2b) of everything in a model's folder that loading a model or a tokenizer could read: all files
     but documentation, pictures, logs, training state and other libraries' weights.
 
+    Of a model that an adapter was merged into it is that of both: sums of weights may differ in their last bit.
+
     cache: folder that remembers the files' checksums (``paths.cache``).
     """
+    if folder.parent.name == MERGED:
+        return folder.name
     files = sorted(_read(folder))
     sums = file_checksums(files, cache)
     parts = [f"{file.relative_to(folder).as_posix()}:{sum_}" for file, sum_ in zip(files, sums, strict=True)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.models.folders import folder_checksum, model_folder
+from minilm_lab.models.merging import usable_folder
 from minilm_lab.paths import is_there
 from minilm_lab.registry import EMBEDDED_MODELS, embedded_model
 from minilm_lab.runs.files import read_json
@@ -78,8 +79,9 @@ def resolve(source: str, *, runs: Path, cache: Path, key: str) -> Model:
     """Return the model `source`; LabError, naming the setting `key`, if there is none.
 
     source: identity, name or folder name of a run in `runs`; a run's folder; a folder that save_pretrained wrote, or
-    one of a hub cache; the name of an embedded model, which is fetched into `cache` on first use; a hub id,
-    <owner>/<name> or <owner>/<name>@<revision>. What exists as a folder, or starts like a path, is a folder.
+    one of a hub cache, or one with an adapter of peft, which is merged into the model that it names; the name of an
+    embedded model, which is fetched into `cache` on first use; a hub id, <owner>/<name> or <owner>/<name>@<revision>.
+    What exists as a folder, or starts like a path, is a folder.
     """
     folder = Path(source).expanduser()
     if is_path(source):
@@ -103,7 +105,7 @@ def is_path(source: str) -> bool:
 def _in_folder(folder: Path, cache: Path, key: str) -> Model:
     run = next((f for f in (folder, folder.parent) if is_there(f / "status.json")), None)
     if run is None:
-        place = model_folder(folder, key)
+        place = usable_folder(folder, cache, key)
         return Model(str(place), None, folder.resolve().name, cache=cache)
     record = read_json(run / "result.json")
     if not isinstance(record, dict):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from minilm_lab.errors import LabError
 from minilm_lab.models import sources
 from minilm_lab.models.families import family_of, key_heads
-from minilm_lab.models.folders import folder_checksum, model_folder
+from minilm_lab.models.folders import folder_checksum
+from minilm_lab.models.merging import usable_folder
 from minilm_lab.registry import embedded_model
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Teacher:
     package: Optional[str] = None
     """Name of a model that comes inside a package of the package registry (see minilm_lab.registry)."""
     path: Optional[str] = None
-    """A folder that save_pretrained wrote (model and tokenizer)."""
+    """A folder that save_pretrained wrote (model and tokenizer), or peft (an adapter, which is merged)."""
     layer: Optional[int] = None
     """The distilled layer, counted from 1, or from the end: -1 = the last, as null. MiniLMv2 takes 21 of 24 for
     BERT-large."""
@@ -61,7 +62,7 @@ class Teacher:
         if self.package is not None:
             return str(embedded_model(self.package, cache))
         if self.path is not None:
-            return str(model_folder(Path(self.path).expanduser(), "teacher.path"))
+            return str(usable_folder(Path(self.path).expanduser(), cache, "teacher.path"))
         assert self.hub is not None
         return self.hub
 

@@ -129,9 +129,3 @@ def test_a_folder_of_a_hub_cache(tmp_path: Path, tiny_teacher: Path) -> None:
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("def")
     assert find(str(cached), tmp_path, "source").folder == cached / "snapshots" / "def"
-
-
-def test_adapters_alone_are_no_model(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/base"}')
-    with pytest.raises(LabError, match=r"source: \S+ holds adapters alone .* \(someone/base\)"):
-        find(str(tmp_path), tmp_path, "source")
