@@ -83,7 +83,7 @@ class PathCorpus(Corpus):
         if self.config is not None:
             raise LabError(
                 f"corpus.config={self.config} needs a folder in the hub's layout, but corpus.path={self.path} "
-                "has no README.md with `configs`; leave corpus.config out."
+                "has no README.md with `configs`; set corpus.config=null."
             )
         found = data_files(location, {*KINDS.values()} - {"arrow"})
         if not found:

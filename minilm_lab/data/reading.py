@@ -136,7 +136,7 @@ def _files_of_folder(folder: Path, config: str | None, key: str) -> tuple[dict[s
     if config is not None:
         raise NoSuchConfigError(
             f"{key}config={config}: {folder} has no such configuration; it has none, for want of a README.md with "
-            f"`configs`. Leave {key}config out."
+            f"`configs`. To read the files that lie there set {key}config=null."
         )
     return splits_of_folder(folder), info.get("features")
 

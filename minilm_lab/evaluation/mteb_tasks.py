@@ -64,7 +64,8 @@ class Mteb(EncoderSettings):
         mteb = _import_mteb()
         with _as_it_was():
             self._tasks = list(_chosen(mteb, self.tasks, self.benchmark))
-            self._origins, missing = {}, []
+            self._origins = {}
+            missing: list[str] = []
             for task in self._tasks:
                 name, data = task.metadata.name, dict(task.metadata.dataset)
                 place = None if hub is None else Path(hub).expanduser() / data["path"]

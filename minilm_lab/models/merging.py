@@ -140,7 +140,7 @@ def _loader(
     if not hasattr(
         transformers, name
     ):  # nothing is said, or a class of somebody else's: the names of the weights say it
-        body = transformers.AutoModel._model_mapping[type(config)]
+        body: Any = transformers.AutoModel._model_mapping[type(config)]
         inside = any(key.startswith(f"{_PREFIX}{body.base_model_prefix}.") for key in weights)
         name = (config.architectures or ["AutoModel"])[0] if inside else "AutoModel"
     heads = [tensor for key, tensor in weights.items() if key.endswith(_CLASSES) and "lora_" not in key]
