@@ -95,6 +95,7 @@ class Job:
         """Do the command with a composed config."""
         from hydra.core.hydra_config import HydraConfig
 
+        prepare_process()  # a launcher's jobs are processes of their own
         # hydra.job.chdir=true: a run has a folder of its own, and relative paths mean where the command was typed.
         if HydraConfig.initialized():
             os.chdir(HydraConfig.get().runtime.cwd)
@@ -164,14 +165,16 @@ def _single(command: str, run: Callable[[Any], Any]) -> None:
 
 def _multirun(command: str, run: Callable[[Any], Any], words: list[str]) -> None:
     """Every job is tried; at the end stands what came out of each, and those that failed are named."""
-    from minilm_lab.commands import multirun
+    from minilm_lab.commands import multirun, slurm
     from minilm_lab.commands.composing import compose_command
     from minilm_lab.reports.multirun import text
 
     folder = multirun.begin(command, words, Path(compose_command(command, multirun.shared(words)).paths.runs))
     stopped: Exception | None = None
+    chosen = [word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")]
     try:
-        _hydra(command, multirun.noted(command, run))()
+        with slurm.waiting(chosen[-1] if chosen else ""):
+            _hydra(command, multirun.noted(command, run))()
     except Exception as error:
         stopped = error
     finally:

@@ -15,6 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from minilm_lab.commands import slurm
 from minilm_lab.commands.composing import conf_folder, expand
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def launch(command: str, task: Callable[[DictConfig], Any], jobs: Sequence[Seque
     hydra_words = [w for w in HydraConfig.get().overrides.hydra if not w.startswith("hydra.mode")]
     # The global state belongs to the command that is running: put it back afterwards.
     instance, config = GlobalHydra.instance(), HydraConfig.instance()
-    outer, outer_config = instance.hydra, config.cfg
+    outer, outer_config, chosen_launcher = instance.hydra, config.cfg, chosen()
     instance.clear()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=command):
@@ -49,7 +50,8 @@ def launch(command: str, task: Callable[[DictConfig], Any], jobs: Sequence[Seque
                 config=cfg, hydra_context=context, task_function=task
             )
             for first in range(0, len(words), at_once or len(words)):
-                launcher.launch(words[first : first + (at_once or len(words))], initial_job_idx=first)
+                with slurm.waiting(chosen_launcher):
+                    launcher.launch(words[first : first + (at_once or len(words))], initial_job_idx=first)
     except Exception as error:  # a launcher's own: a worker that was killed, a queue that refuses
         log.error("the launcher stopped: %s: %s", type(error).__name__, error)
         return f"{type(error).__name__}: {error}"

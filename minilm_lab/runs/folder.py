@@ -262,7 +262,9 @@ def _fail(folder: RunFolder, error: BaseException) -> None:
             text = "".join(traceback.format_exception(error))
             write_atomically(folder.error_log, f"{now()}\n{without_secrets(text)}".encode(errors="replace"))
             error.add_note(f"log: {folder.error_log}")
-        if interrupted:
+        if isinstance(error, stopping.Requeued):
+            folder.status("INTERRUPTED", "queued again: it goes on from its checkpoint")
+        elif interrupted:
             folder.status("INTERRUPTED", f"{type(error).__name__}: interrupted")
         else:
             folder.status("FAILED", f"{type(error).__name__}: {error}")

@@ -168,7 +168,8 @@ def step_of(path: Path) -> int:
 class Checkpoints(pl.Callback):
     """Saves every `every` steps and keeps the last two, with the seconds worked so far.
 
-    After a SIGTERM it saves at the next written line, at most `line` steps later, and ends training.
+    After a SIGTERM it saves at the next written line, at most `line` steps later, and ends training; in a job of
+    submitit it ends after the signal to queue the job again alone.
     """
 
     def __init__(self, folder: Path, every: int, clock: Any, line: int) -> None:
@@ -183,6 +184,11 @@ class Checkpoints(pl.Callback):
         if self._listens:  # instead of Lightning's handler, which ends training without a checkpoint
             stopping.listen()
 
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Training is over."""
+        if self._listens:
+            stopping.leave()
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save at multiples of `every`; the last step is kept by the product itself."""
         step = trainer.global_step
@@ -191,17 +197,17 @@ class Checkpoints(pl.Callback):
         self.step = step
         if step % self.line or step >= trainer.max_steps:
             return
-        stops = stopping.asked()
+        saves, stops = stopping.saves(), stopping.asked()
         if trainer.world_size > 1:  # all of them at the same step, whichever were told
-            stops = trainer.strategy.reduce_boolean_decision(stops, all=False)
-        if step % self.every == 0 or stops:
+            saves = trainer.strategy.reduce_boolean_decision(saves, all=False)
+            stops = saves and trainer.strategy.reduce_boolean_decision(stops, all=False)
+        if step % self.every == 0 or saves:
             self._save(trainer, step)
+        if saves and trainer.is_global_zero:
+            then = "ended" if stops else "to be ended"
+            log.info("%s by a signal at step %d of %d; a checkpoint is saved", then, step, trainer.max_steps)
         if stops:
-            if trainer.is_global_zero:
-                log.info(
-                    "stopped by SIGTERM at step %d of %d; a checkpoint is saved", step, trainer.max_steps
-                )
-            stopping.terminate()
+            stopping.end()
 
     def _save(self, trainer: pl.Trainer, step: int) -> None:
         trainer.save_checkpoint(self.folder / f"step-{step:09d}.ckpt")

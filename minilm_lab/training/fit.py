@@ -127,6 +127,8 @@ def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: S
         try:
             with _for_followers(folder, settings):
                 trainer.fit(training.module, datamodule=data, ckpt_path=resume, weights_only=True)
+        except stopping.Requeued:
+            raise
         except SystemExit as error:
             # Lightning ends the process after Ctrl-C or SIGTERM; the record and the exit code are ours.
             asked = isinstance(error.__context__, stopping.Terminated)
