@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_lab.studies.movies import ridge, scorers, warm
+from minilm_lab.studies.movies import metric_learning, ridge, scorers, warm
 from minilm_lab.studies.movies.scene import Scene
 from minilm_lab.studies.recommendation import ranking
 
@@ -30,6 +30,8 @@ class Method:
     grid: dict[str, tuple[Any, ...]] | None = None
     """Setting -> values, all combinations of which are tried on the validation split."""
     reads_vectors: bool = False
+    trained: bool = False
+    """By `metric_learning`: `grid` is its settings' own, and epochs are chosen too."""
     warm: bool = False
     """Knows items by their interactions only: of no use for new ones."""
 
@@ -57,6 +59,7 @@ METHODS: dict[str, Method] = {
     "ridge_factors": Method(
         ridge.factors, {"width": (16, 32, 64, 128), "penalty": PENALTIES}, reads_vectors=True
     ),
+    **{name: Method(lambda v: v.train, reads_vectors=True, trained=True) for name in metric_learning.LOSSES},
     "genre_popularity": Method(lambda v: scorers.genre_popularity(v.genres, v.train)),
     "user_genres": Method(lambda v: scorers.user_genres(v.genres, v.train)),
     "tf_idf_profile": Method(lambda v: scorers.profile(v.words, v.train)),
@@ -86,6 +89,8 @@ def scored(name: str, scene: Scene, by: str) -> Scored:
     if name == ORACLE:
         return Scored(warm.popularity(scene.split.test), warm.popularity(scene.inner_split.test), {}, [])
     method = METHODS[name]
+    if method.trained:
+        return _trained(name, scene, by)
     if method.grid is None:
         return Scored(method.scores(scene.view), method.scores(scene.inner), {}, [])
     best: tuple[float, dict[str, Any], Floats] | None = None
@@ -100,6 +105,25 @@ def scored(name: str, scene: Scene, by: str) -> Scored:
     assert best is not None
     log.info("%s, %s: %s by validation %s %.1f", scene.name, name, best[1], by, 100 * best[0])
     return Scored(method.scores(scene.view, **best[1]), best[2], best[1], tried)
+
+
+def _trained(name: str, scene: Scene, by: str) -> Scored:
+    """Learning rate and epoch, from 0 on, by the validation split; then as many epochs on all of the training part."""
+    best: tuple[float, float, int, Floats] | None = None
+    tried = []
+    for rate in scene.inner.training.learning_rates:
+        for epoch, scores in enumerate(
+            metric_learning.epochs(scene.inner, name, rate, scene.inner.training.epochs)
+        ):
+            value = validation_score(scores, scene, by)
+            tried.append({"learning_rate": rate, "epoch": epoch, by: 100 * value})
+            if best is None or value > best[0]:  # epoch 0 stands first: a tie is no reason to train
+                best = (value, rate, epoch, scores)
+    assert best is not None
+    value, rate, epoch, validation = best
+    log.info("%s, %s: epoch %d at %g by validation %s %.1f", scene.name, name, epoch, rate, by, 100 * value)
+    *_, last = metric_learning.epochs(scene.view, name, rate, epoch)
+    return Scored(last, validation, {"learning_rate": rate, "epoch": epoch}, tried)
 
 
 def validation_score(scores: Floats, scene: Scene, by: str) -> float:

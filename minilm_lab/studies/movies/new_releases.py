@@ -18,6 +18,7 @@ from minilm_lab.models.encoder import Encoder
 from minilm_lab.studies.movies import catalogue, methods, scene
 from minilm_lab.studies.movies.catalogue import Place
 from minilm_lab.studies.movies.judging import Judged
+from minilm_lab.studies.movies.training import Training
 from minilm_lab.studies.movies.vectors import vectors
 from minilm_lab.studies.recommendation import ranking, splits
 
@@ -83,6 +84,8 @@ class NewReleases(Evaluator):
     """Texts a forward pass."""
     seed: int = 0
     """Of trained scorers: their start and their negatives."""
+    training: Training = field(default_factory=Training)
+    """Of `cml`, `softmax` and `text_bpr`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,7 +176,9 @@ class NewReleases(Evaluator):
     def _view(self, split: splits.Split) -> scene.View:
         known = self._catalogue
         ages = scene.ages(known.data, split.train)
-        return scene.View(split.train, ages, known.texts, known.genres, None, self.k, self.seed)
+        return scene.View(
+            split.train, ages, known.texts, known.genres, None, self.k, self.seed, self.training
+        )
 
     def wrap(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Encoder:
         """See `Evaluator.wrap`: the mean of the tokens' vectors."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import sparse
 
 from minilm_lab.errors import LabError
 from minilm_lab.studies.movies import scorers
+from minilm_lab.studies.movies.training import Training
 from minilm_lab.studies.recommendation.splits import Interactions, Matrix, Split
 
 Floats = NDArray[np.float64]
@@ -35,6 +36,8 @@ class View:
     k: int
     """Movies of a history that vote in k-NN."""
     seed: int
+    training: Training = field(default_factory=Training)
+    """Of metric learning."""
 
     @cached_property
     def known(self) -> Matrix:
