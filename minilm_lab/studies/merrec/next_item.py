@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from minilm_lab.errors import LabError
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.encoder import Encoder
-from minilm_lab.studies.merrec import baselines, log, training
+from minilm_lab.studies.merrec import baselines, defects, log, training
 from minilm_lab.studies.merrec.dated import Dated, _day
 from minilm_lab.studies.merrec.sequences import MODELS
 from minilm_lab.studies.recommendation.blocks import Floats, Score, hits, mid_rank
@@ -44,11 +45,14 @@ class NextItem(Dated):
     """Events to judge; whole users are drawn. Candidates are always all."""
     cut: int = 20
     """Of Recall and NDCG."""
+    defects: list[str] = field(default_factory=list)
+    """Faults of the released benchmark to switch on, to see what they do: see `defects`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model == "nearness" and self.titles == "none":
             raise LabError("evaluator.model=nearness compares titles: evaluator.titles=none has none.")
+        defects.check(self.defects, defects.OF_NEXT)
         if self.most < 1 or self.cut < 1 or self.epochs < 0:
             raise LabError(
                 "evaluator.most and evaluator.cut must be at least 1, evaluator.epochs at least 0."
@@ -76,6 +80,7 @@ class NextItem(Dated):
             self.batch,
             self.lr,
             self.negatives,
+            causal="no_causal_mask" not in self.defects,
         )
 
     @property
@@ -93,6 +98,11 @@ class NextItem(Dated):
             length=self.places,
             most=self.most,
         )
+        if "unsorted" in self.defects:
+            data, parts = defects.unsorted(data, parts)
+        for ahead in (2, 3):
+            if f"{ahead}_ahead" in self.defects:
+                parts = replace(parts, judged=defects.ahead(parts.judged, ahead))
         judged = parts.judged
         seen = baselines.popularity(data, parts)
         scores: dict[str, float] = {}
@@ -106,15 +116,22 @@ class NextItem(Dated):
             assert titles is not None
             ranks = [self._ranks(baselines.nearness(titles, data.title_of, judged), parts)]
         else:
-            ranks = [self._trained(parts, titles, seed) for seed in self.seeds]
+            ranks = [self._trained(data, parts, titles, seed) for seed in self.seeds]
         # A metric is a mean over seeds of what an example is worth; intervals are over users.
         scores |= self._of(np.stack(ranks), judged, "")
-        facts = {**self._facts(), **parts.facts, "seeds": len(ranks), "candidates": len(parts.known)}
+        facts: dict[str, Any] = {
+            **self._facts(),
+            **parts.facts,
+            "seeds": len(ranks),
+            "candidates": len(parts.known),
+        }
+        facts |= {"judged_events": len(judged.target), "defects": list(self.defects)}
         return Result(scores, [], facts=facts)
 
-    def _trained(self, parts: log.Cut, titles: torch.Tensor | None, seed: int) -> Floats:
-        model = training.train(self._log, parts, titles, self.ids or titles is None, self._settings(), seed)
-        out = training.states(model, parts.judged.history)
+    def _trained(self, data: log.Log, parts: log.Cut, titles: torch.Tensor | None, seed: int) -> Floats:
+        model = training.train(data, parts, titles, self.ids or titles is None, self._settings(), seed)
+        states = defects.mean_states if "mean_over_places" in self.defects else training.states
+        out = states(model, parts.judged.history)
         with torch.no_grad():
             count = len(parts.known)
             every = torch.cat([model.items(part) for part in torch.arange(count).split(65_536)])
