@@ -28,6 +28,7 @@ COMMANDS = {
     "finetune": "fine-tune a student, a teacher or any checkpoint on a downstream task and score it",
     "evaluate": "measure a student, a teacher or any model without training",
     "halve": "half the layers of any sentence encoder, measured, as a folder for sentence-transformers",
+    "recommend": "say who would come to a film that is only a text yet (docs/movies.md)",
     "table": "run what a table of experiments/ still misses, and render it",
     "bench": "measure a distillation step on this machine against what other code does",
     "inspect": "show what a model is: shape, parameters, where Q, K, V are, which relation heads are possible",

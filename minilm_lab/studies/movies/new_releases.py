@@ -15,7 +15,7 @@ from minilm_lab.errors import LabError, nearest
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.encoder import Encoder
-from minilm_lab.studies.movies import catalogue, methods, scene
+from minilm_lab.studies.movies import audience, calibration, catalogue, methods, pictures, purchase, scene
 from minilm_lab.studies.movies.catalogue import Place
 from minilm_lab.studies.movies.judging import Judged
 from minilm_lab.studies.movies.training import Training
@@ -147,6 +147,11 @@ class NewReleases(Evaluator):
 
     def prepare(self, hub: str | None, cache: Path) -> None:
         """Read and split the tables."""
+        self.read(hub, cache)
+        self._scenes = list(self._split_up())
+
+    def read(self, hub: str | None, cache: Path) -> None:
+        """Read the tables; `recommend` needs no split of them."""
         self._cache = cache
         self._catalogue = catalogue.read(
             Place(self.path, self.interactions, self.items, dict(self.columns), list(self.events)),
@@ -156,7 +161,30 @@ class NewReleases(Evaluator):
             dated=self.split is not Way.in_matrix,
         )
         self._checksums = self._catalogue.checksums
-        self._scenes = list(self._split_up())
+
+    def check_question(self, question: audience.Question) -> None:
+        """LabError for an empty text, or a genre that no movie has; after `read`."""
+        audience.text_of(self._catalogue, question)
+
+    def recommend(self, model: Encoder, question: audience.Question, top: int) -> audience.Audience:
+        """Who would come to a film that is only a text yet; after `read`. Interactions of all dates are known."""
+        known = self._catalogue
+        encoded = audience.vectors_with(known, self._encoded(model), model, question.text.strip())
+        return audience.expect(
+            known,
+            encoded,
+            question,
+            method=self.method,
+            by=self.chosen_by,
+            top=top,
+            k=self.k,
+            seed=self.seed,
+            training=self.training,
+        )
+
+    def _encoded(self, model: Encoder) -> np.ndarray:
+        folder = self._opened[1] if self._opened is not None and self._opened[0] is model else None
+        return vectors(model, self._catalogue.texts, folder, self._cache)
 
     def _split_up(self) -> Sequence[scene.Scene]:
         data = self._catalogue.data
@@ -191,8 +219,9 @@ class NewReleases(Evaluator):
         return encoder
 
     def __call__(self, model: Encoder) -> Result:
-        """Scores: auc, ndcg, recall, mrr of `method`, each with _low, _high, and those of `beside` with their name in
-        front. Facts: the paired differences, what was chosen by what, and what was left out."""
+        """Scores: auc, ndcg, recall, mrr of `method`, each with _low, _high, those of `beside` with their name in front,
+        and of the probability of coming those of `calibration.judged`. Facts: the paired differences, what was chosen by
+        what, the reliability curve, tiers of customers, and what was left out. Files: pictures."""
         names = [self.method, *self.beside]
         scenes = self._seen(model, names)
         scored = {name: [methods.scored(name, each, self.chosen_by) for each in scenes] for name in names}
@@ -204,19 +233,50 @@ class NewReleases(Evaluator):
         scores = ours.scores()
         for name in self.beside:
             scores |= judged[name].scores(f"{name}_")
+        odds = [
+            purchase.chances(s.scores, s.validation, each)
+            for s, each in zip(scored[self.method], scenes, strict=True)
+        ]
+        more, how_true = calibration.judged(odds, scenes)
         ids = self._catalogue.data.users
         rows = [
             {"user": _plain(ids[int(user)]), **{metric: float(line[metric]) for metric in ranking.METRICS}}
             for user, line in ours.users.iterrows()
         ]
-        return Result(scores, rows, facts=self._facts(scored, judged, scenes))
+        facts = self._facts(scored, judged, scenes) | {"purchase": how_true}
+        return Result(scores | more, rows, self._files(judged, scenes, how_true, facts), facts)
+
+    def _files(
+        self,
+        judged: dict[str, Judged],
+        scenes: Sequence[scene.Scene],
+        how_true: dict[str, Any],
+        facts: dict[str, Any],
+    ) -> dict[str, str]:
+        """Pictures; the gain by tier goes into the facts too."""
+        last = scenes[-1].view
+        tier = calibration.tier_of(last.train.sum(axis=1))
+        others = {name: judged[name] for name in self.beside if name != methods.ORACLE}
+        gains = pictures.by_tier(judged[self.method], others, tier, calibration.TIERS)
+        facts["auc_less_by_tier"] = gains
+        files = {"calibration.svg": pictures.calibration(how_true["curve"], self.method).svg()}
+        if gains and all(len(each) == len(calibration.TIERS) for each in gains.values()):
+            few = dict(list(gains.items())[:4])
+            files["tiers.svg"] = pictures.tiers(few, self.method).svg()
+        if last.encoded is not None:
+            test = scenes[-1].split.test
+            sizes = np.where((last.train.sum(axis=1) <= 40) & test.any(axis=1), test.sum(axis=1), -1)
+            user = int(sizes.argmax())  # of those whose way can still be seen, who saw most that is new
+            way = np.argsort(last.age[user], kind="stable")[-int(last.train[user].sum()) :]
+            seen = np.flatnonzero(test[user])
+            files["space.svg"] = pictures.space(last.centred, way, seen, self._catalogue.titles).svg()
+        return files
 
     def _seen(self, model: Encoder, names: Sequence[str]) -> list[scene.Scene]:
         """The scenes with the encoder's vectors, where a method reads them."""
         if not any(name in methods.METHODS and methods.METHODS[name].reads_vectors for name in names):
             return self._scenes
-        folder = self._opened[1] if self._opened is not None and self._opened[0] is model else None
-        encoded = vectors(model, self._catalogue.texts, folder, self._cache)
+        encoded = self._encoded(model)
         return [
             replace(
                 each, view=replace(each.view, encoded=encoded), inner=replace(each.inner, encoded=encoded)
