@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import embedding, normalize
 
 from minilm_lab.errors import LabError
 from minilm_lab.studies.movies import metric_space
@@ -108,8 +109,8 @@ class _Histories:
         order = np.argsort(-view.age, axis=1, kind="stable")[:, :HISTORY]
         self.items = torch.from_numpy(order)
         self.ages = torch.from_numpy(np.take_along_axis(view.age, order, axis=1).astype(np.float32))
-        self.visits = torch.from_numpy(view.train.astype(np.float32))
-        self.sizes = self.visits.sum(dim=1)
+        self.visits = torch.from_numpy(view.train.astype(np.float32)).to_sparse()
+        self.sizes = torch.from_numpy(view.train.sum(axis=1).astype(np.float32))
 
     def without(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Movies, their ages, and whether there is one, of the histories without the movie at hand: (pairs, history)."""
@@ -132,21 +133,22 @@ def _loss(
     against, log_q = negatives(pairs, pairs.items[chosen], settings, place)
     allowed = ~train[users][:, against]
     points = space(vectors)
-    others = points[against]
+    mine = embedding(items, points)  # whose gradient adds up faster than an index's
+    others = embedding(against, points)
     # The history without the movie at hand: else a movie would be near whoever has it by being in their mean.
-    sums = (histories.visits @ points)[users] - points[items]
+    sums = embedding(users, torch.sparse.mm(histories.visits, points)) - mine
     if settings.user is User.attention:
         history, ages, there = histories.without(users, items)
-        own = (points[history] @ points[items][:, :, None])[..., 0]
-        near = torch.cat([own[..., None], (points @ others.T)[history]], dim=2)
+        own = (embedding(history, points) @ mine[:, :, None])[..., 0]
+        near = torch.cat([own[..., None], embedding(history, points @ others.T)], dim=2)
         both = space.affinity(near, ages, there, sums.norm(dim=1) / (histories.sizes[users] - 1))
         positive, negative = both[:, 0], both[:, 1:]
     else:
-        mean = torch.nn.functional.normalize(sums, dim=1)
-        positive, negative = (mean * points[items]).sum(dim=1), mean @ others.T
+        mean = normalize(sums, dim=1)
+        positive, negative = (mean * mine).sum(dim=1), mean @ others.T
     if loss == "cml":
         hinge = metric_space.cml(positive, negative, allowed, settings.margin, len(pairs.known))
-        return hinge + settings.covariance * metric_space.covariance(points[items])
+        return hinge + settings.covariance * metric_space.covariance(mine)
     if loss == "softmax":
         return metric_space.softmax(positive, negative, allowed, settings.temperature, log_q)
     return metric_space.bpr(positive, negative, allowed, settings.temperature)

@@ -65,11 +65,11 @@ class Training:
     """Of softmax and text_bpr: cosines are divided by it."""
     decay: float = 0.0
     """Decoupled weight decay, towards the untrained metric."""
-    learning_rates: list[float] = field(default_factory=lambda: [1e-4, 1e-3])
+    learning_rates: list[float] = field(default_factory=lambda: [3e-4, 3e-3])
     """Of Adam; one is chosen on the validation split, with the epoch."""
     epochs: int = 4
     """Passes over the interactions; 0 to this many are chosen from."""
-    batch_size: int = 1024
+    batch_size: int = 4096
     """Interactions a step."""
     steps: int = 100
     """Of a tuned tower: steps in place of epochs, of which every quarter is looked at."""
