@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 import torch
 
-from minilm_lab.config import KINDS, from_values, locate
+from minilm_lab.data.corpus import corpus_of
 from minilm_lab.errors import LabError
 from minilm_lab.evaluation.on_language_model import OfLanguageModel
 from minilm_lab.evaluation.result import Result
@@ -61,16 +61,7 @@ class LanguageModelScores(OfLanguageModel):
             raise LabError(
                 f"evaluator.context={self.context} must be less than evaluator.length={self.length}: the rest is scored"
             )
-        values = dict(self.corpus)
-        target = values.pop("_target_", None)
-        if target is None:
-            raise LabError(
-                "evaluator.corpus has no _target_; write corpus@evaluator.corpus=<a file of conf/corpus>."
-            )
-        schema = locate(str(target), "evaluator.corpus")
-        if KINDS["corpus"] not in [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]:
-            raise LabError(f"evaluator.corpus={target} is not a corpus.")
-        self._corpus = from_values(schema, values, "evaluator.corpus")
+        self._corpus = corpus_of(self.corpus, "evaluator.corpus")
         self._text = ""
         self._other: Model | None = None
         self._reference: LanguageModel | None = None

@@ -123,6 +123,7 @@ class LMKDLoss(Loss):
         unset += [] if objective.on_policy else ["on_policy", "prompt"]
         settings = objective.settings(*unset)
         label = "lm_kd" if objective.divergence == "forward_kl" else f"lm_kd-{objective.divergence}"
+        label += f"-top{objective.top_k}" if objective.top_k is not None else ""
         label += f"-on_policy{objective.on_policy:g}" if objective.on_policy else ""
         super().__init__(reads, settings, label)
         self.objective = objective

@@ -31,7 +31,7 @@ GROUPS = (
     "paths",
 )
 #: Settings that a file leaves to the user.
-OPEN = {"path": "somewhere", "against": "all_minilm_l6"}
+OPEN = {"path": "somewhere", "against": "all_minilm_l6", "source": "all_minilm_l6"}
 FILES = [
     file.relative_to(conf_folder())
     for file in sorted(conf_folder().glob("*/*.yaml"))
