@@ -93,7 +93,7 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
                 "seed": tune.seed,
             },
             job,
-            partial(_operations, source, data.sizes, scale.epochs),
+            partial(_operations, source, data.sizes, scale.epochs * (1 + tune.augment)),
             tuple(needed for needed in (source.run, teacher) if needed is not None),
             None if source.run is None else partial(_note_score, source.where, job),
         )
@@ -103,7 +103,8 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
         seeded = replace(tune, seed=seed)
         first = None
         if teacher is not None:
-            first = planned(teacher, replace(seeded, teacher=None, save_model=True), name=tune.teacher)
+            alone = replace(seeded, teacher=None, save_model=True, augment=0)
+            first = planned(teacher, alone, name=tune.teacher)
         runs.append(planned(source, seeded, first))
     return runs
 
@@ -114,6 +115,11 @@ def _check_recipe(task: Task, tune: Tune) -> None:
         raise LabError(
             f"tune.pooling and tune.pairs are for one label a text or pair ({', '.join(ONE_LABEL)}); task={task.name} is "
             f"of kind {task.kind}: leave them out"
+        )
+    if tune.augment and task.kind not in ONE_LABEL:
+        raise LabError(
+            f"tune.augment is for one label a text or pair ({', '.join(ONE_LABEL)}), whose words have no labels of their own; "
+            f"task={task.name} is of kind {task.kind}: leave it out"
         )
     if tune.teacher is not None and task.kind not in SCORED:
         raise LabError(

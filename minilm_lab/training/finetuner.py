@@ -16,6 +16,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.runs.files import write_atomically
 from minilm_lab.runs.folder import RunFolder
+from minilm_lab.tasks.augmented import Augmented, word_embeddings
 from minilm_lab.tasks.module import TaskModule
 from minilm_lab.tasks.taught import Taught
 from minilm_lab.training.devices import precision_of, uses_gpu
@@ -57,6 +58,9 @@ def finetune(job: Finetuning, folder: RunFolder) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(tune.seed)
         model = task.module(backbone, job.splits).train()
+    if tune.augment:
+        vectors = word_embeddings(model)
+        samples = Augmented(samples, backbone.tokenizer, vectors, tune.augment, tune.seed)
     if job.adapter.kind != "none":
         model.adapt(job.adapter, tune.seed, job.source)
     if job.teacher is not None:

@@ -88,10 +88,15 @@ class Tune(Optim):
     """Share of the teacher's scores in the loss; the labels have the rest."""
     temperature: float = 1.0
     """Softens the teacher's and the student's scores."""
+    augment: int = 0
+    """Copies of each training row with words replaced by similar ones; an epoch is as many times as long. For small tasks,
+    with a teacher."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _positive("tune", self, "batch_size", "evaluate_every")
+        if self.augment < 0:
+            raise LabError(f"tune.augment={self.augment} must be a whole number of copies, 0 or more")
         if self.seed < 0:
             raise LabError(f"tune.seed={self.seed} must be a whole number, 0 or more")
         if self.select not in ("last", "best"):
@@ -110,6 +115,8 @@ class Tune(Optim):
         left_out = {"save_model", "seed", "teacher"}
         if self.teacher is None:
             left_out |= {"teacher_weight", "temperature"}
+        if not self.augment:
+            left_out.add("augment")
         return {name: value for name, value in super().identity().items() if name not in left_out}
 
 

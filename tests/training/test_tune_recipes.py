@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from data.helpers import byte_bpe, wordpiece
@@ -17,10 +18,14 @@ from minilm_lab.commands.composing import compose_command
 from minilm_lab.commands.evaluate import plan as plan_evaluation
 from minilm_lab.commands.finetune import plan
 from minilm_lab.errors import LabError
+from minilm_lab.tasks.augmented import Augmented
 from minilm_lab.tasks.base import Backbone
+from minilm_lab.tasks.features import encode
 from minilm_lab.tasks.module import load_module
 from minilm_lab.tasks.pooled import load_pooled, split_pairs
 from minilm_lab.tasks.taught import Taught
+
+from .helpers import lines
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "dogs", "running"]
 PAIRS = [("the cat sat", "a dog"), ("rain", "two dogs running on a mat and the cat"), ("a", "a")]
@@ -194,3 +199,79 @@ def test_a_teacher_with_another_tokenizer_is_refused(tiny_teacher: Path, tmp_pat
     with pytest.raises(LabError, match="another tokenizer"):
         Taught(student, teacher, 0.5, 1.0)
     assert isinstance(teacher, nn.Module)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
+def test_words_are_replaced_by_their_neighbours(kind: str) -> None:
+    tokenizer = wordpiece() if kind == "wordpiece" else byte_bpe()
+    texts = ["the cat sat on a mat and saw two dogs running", "a cat", "unbelievable, 42 dogs!"]
+    features = encode(tokenizer, texts, texts[::-1], length=40, labels=np.array([0, 1, 2]))
+    table = torch.randn(len(tokenizer), 6, generator=torch.Generator().manual_seed(1))
+    copies = 60
+    samples = Augmented(features, tokenizer, table, copies, seed=5)
+    assert samples.lengths.tolist() == features.lengths.tolist() * (copies + 1)
+    mark = "##" if kind == "wordpiece" else "\u0120"
+    vocabulary = tokenizer.get_vocab()
+
+    def begins(token: str) -> bool:
+        special = token in tokenizer.all_special_tokens
+        return special or (not token.startswith("##") if kind == "wordpiece" else token.startswith(mark))
+
+    words = {
+        number
+        for token, number in vocabulary.items()
+        if begins(token) and token not in tokenizer.all_special_tokens and token.removeprefix("\u0120").isalpha()
+        and len(token.removeprefix("\u0120")) > 1
+    }  # fmt: skip
+    assert len(words) > 5
+    plain, replaced, could = features.batch(np.arange(3)), 0, 0
+    for number in range(3 * (copies + 1)):
+        batch = samples.batch(np.array([number]))
+        row = number % 3
+        before = plain["input_ids"][row, : features.lengths[row]].tolist()
+        after = batch["input_ids"][0].tolist()
+        assert batch["labels"].tolist() == [row] and len(after) == len(before)
+        if "token_type_ids" in batch:
+            assert batch["token_type_ids"][0].tolist() == plain["token_type_ids"][row, : len(before)].tolist()
+        tokens = tokenizer.convert_ids_to_tokens(before)
+        for place, (old, new) in enumerate(zip(before, after, strict=True)):
+            whole = old in words and (place + 1 == len(before) or begins(tokens[place + 1]))
+            could += whole and number >= 3
+            replaced += old != new
+            if old != new:
+                assert whole and number >= 3 and new in words
+                cosines = {w: float(F.cosine_similarity(table[old], table[w], dim=0)) for w in words - {old}}
+                nearest = sorted(cosines, key=lambda w: -cosines[w])[:15]
+                assert new in nearest
+    assert 0.3 < replaced / could < 0.5
+    together = samples.batch(np.array([5, 4, 8]))["input_ids"]
+    alone = samples.batch(np.array([4]))["input_ids"]
+    assert together[1, : alone.shape[1]].tolist() == alone[0].tolist()
+    with pytest.raises(LabError, match="no tokens that are whole words"):
+        Augmented(features, AutoTokenizerOfLetters(tokenizer), table, 1, 0)  # type: ignore[arg-type]
+
+
+class AutoTokenizerOfLetters:
+    """A vocabulary without words."""
+
+    def __init__(self, tokenizer: object) -> None:
+        self.all_special_ids = tokenizer.all_special_ids  # type: ignore[attr-defined]
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"a": 0, "##b": 1}
+
+
+def test_augmented_rows_from_the_command(words: list[str], pairs: list[str]) -> None:
+    base = [*words, "task=regression", *pairs, "task.label=score"]
+    plain, more = (
+        plan(compose_command("finetune", base)),
+        plan(compose_command("finetune", [*base, "tune.augment=2"])),
+    )
+    assert plain.identity != more.identity and "augment" not in plain.what["tune"]
+    assert more.cost() > 2 * plain.cost()
+    plain.make(), more.make()
+    steps = [max(line["step"] for line in lines(run.folder.path)) for run in (plain, more)]
+    assert steps[1] == 3 * steps[0]
+    tags = ["task=token_classification", "task.path=x", "tune.augment=1"]
+    with pytest.raises(LabError, match=r"tune.augment is for one label"):
+        plan(compose_command("finetune", [*words, *tags]))
