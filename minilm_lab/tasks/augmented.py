@@ -70,7 +70,7 @@ class Augmented:
             self.features,
             input_ids=[changed[place] for place in range(len(rows))],
             token_type_ids=None if segments is None else [segments[n] for n in originals],
-            labels=None if labels is None else labels[originals],  # type: ignore[call-overload]
+            labels=None if labels is None else labels[originals],
             lengths=self.features.lengths[originals],
         )
         return table.batch(np.arange(len(rows)))

@@ -17,6 +17,7 @@ from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.runs.files import write_atomically
 from minilm_lab.runs.folder import RunFolder
 from minilm_lab.tasks.augmented import Augmented, word_embeddings
+from minilm_lab.tasks.features import Features
 from minilm_lab.tasks.module import TaskModule
 from minilm_lab.tasks.taught import Taught
 from minilm_lab.training.devices import precision_of, uses_gpu
@@ -59,6 +60,7 @@ def finetune(job: Finetuning, folder: RunFolder) -> dict[str, Any]:
         torch.manual_seed(tune.seed)
         model = task.module(backbone, job.splits).train()
     if tune.augment:
+        assert isinstance(samples, Features)  # of one label a text: checked in planning
         vectors = word_embeddings(model)
         samples = Augmented(samples, backbone.tokenizer, vectors, tune.augment, tune.seed)
     if job.adapter.kind != "none":
