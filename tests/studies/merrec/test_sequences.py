@@ -163,3 +163,12 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(LabError, match="negatives=0"):
         training.Training(negatives=0)
     assert sequences.MODELS == ("gru4rec", "sasrec", "bert4rec")
+
+
+def test_an_early_exit_is_the_shallower_model() -> None:
+    deep, shallow = model("sasrec", blocks=4), model("sasrec", blocks=2)
+    shallow.load_state_dict({name: value for name, value in deep.state_dict().items() if not name.startswith(("blocks.2", "blocks.3"))})  # fmt: skip
+    rows = history([1, 2, 3], [4, 5, 6, 7])
+    assert torch.equal(deep.next(rows, [0, 1]), shallow.next(rows))
+    assert not torch.allclose(deep.next(rows, [0, 2]), shallow.next(rows))
+    assert torch.equal(deep.next(rows, [0, 1, 2, 3]), deep.next(rows))
