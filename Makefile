@@ -60,13 +60,6 @@ knowledge: $(READY) ## What a decoder keeps of its keys and knowledge, and nine 
 	$(LAB) table name=navigation $(ARGS)
 	$(LAB) table name=knowledge $(ARGS)
 
-.PHONY: merrec
-merrec: $(READY) ## A generated marketplace: its statistics, titles by teacher and students, the released code's faults (docs/merrec.md)
-	$(LAB) merrec users=4000
-	$(LAB) table name=merrec $(ARGS)
-	$(LAB) table name=merrec_defects $(ARGS)
-	$(LAB) table name=merrec_clicks_defects $(ARGS)
-
 table: $(READY) ## Run what a table misses and render it: make table NAME=wikipedia_half_depth ARGS="paths.hub=…"
 	$(LAB) table name=$(NAME) $(ARGS)
 

@@ -1,4 +1,4 @@
-"""Pages that are made from the code when the site is built: one an objective, one an experiment.
+"""Pages that are made from the code when the site is built: one an objective, one an experiment, the notebook.
 
 An objective's page comes from its YAML, the docstring of its dataclass and of its settings, and what the committed
 tables measured; an experiment's page is its README with its pictures.
@@ -7,6 +7,7 @@ tables measured; an experiment's page is its README with its pictures.
 from __future__ import annotations
 
 import ast
+import base64
 import inspect
 import json
 import re
@@ -106,12 +107,33 @@ def experiment(folder: Path) -> str:
     return text
 
 
+def notebook(file: Path) -> str:
+    """A notebook as Markdown, with the outputs that are saved in it; its pictures are copied."""
+    parts = []
+    for number, cell in enumerate(json.loads(file.read_text(encoding="utf-8"))["cells"]):
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                picture = f"{file.stem}/{number}.png"
+                with mkdocs_gen_files.open(picture, "wb") as copy:
+                    copy.write(base64.b64decode(data["image/png"]))
+                parts.append(f"![What the cell above shows]({picture})")
+            elif text := "".join(data.get("text/plain", "")).rstrip():
+                parts.append(f"```text\n{text}\n```")
+    return "\n\n".join(
+        [*parts, f"[The notebook]({file.name}) itself; a test runs it from its first cell to its last.\n"]
+    )
+
+
 def write(place: str, text: str) -> None:
     """A page of the site."""
     with mkdocs_gen_files.open(place, "w") as page:
         page.write(text)
 
 
+write("a_notebook.md", notebook(ROOT / "docs/notebook.ipynb"))
 pages = sorted((ROOT / "conf/objective").glob("[!_]*.yaml"))
 for file in pages:
     write(f"objectives/{file.stem}.md", objective(file))

@@ -67,7 +67,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a letter; that is no reason to stop
             stream.reconfigure(errors="replace")
-    arguments = sys.argv[1:]
+    try:
+        _dispatch(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has gone: `minilm-lab … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _dispatch(arguments: list[str]) -> None:
     if _completing(arguments):
         return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -128,9 +136,6 @@ def _run(command: str, rest: list[str]) -> None:
         _fail(str(error))
     except composing.COMPOSITION_ERRORS as error:
         _fail(composing.explain(error, command, rest))
-    except BrokenPipeError:  # whoever read our output has gone: `minilm-lab … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in OF_THE_SYSTEM:
             raise

@@ -34,6 +34,7 @@ RETURNS = {
     "distill": ("held-out loss", False),
     "pretrain": ("held-out perplexity", False),
     "finetune": ("score", True),
+    "evaluate": ("score", True),
 }
 
 

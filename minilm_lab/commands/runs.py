@@ -57,7 +57,8 @@ def _show_multirun(folder: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(notes, indent=2))
         return
-    print(text(notes, *multirun.RETURNS[notes[0]["command"]]))
+    if notes[0]["command"] in multirun.RETURNS:
+        print(text(notes, *multirun.RETURNS[notes[0]["command"]]))
     for line in multirun.failures(notes):
         print(f"failed: {line}")
 

@@ -245,11 +245,20 @@ def _warn_of_joined(file: Path, reading: Reading, more: int, counted: int) -> No
         )
 
 
+#: What separates cells in files that are not what their ending says.
+_OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
 def _columns(file: Path, cells: list[str]) -> list[str]:
     names = [name or f"Unnamed: {number}" for number, name in enumerate(cells)]
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise LabError(f"{file}: its first line names the column '{double}' twice.")
+    if len(names) == 1 and (other := next((mark for mark in _OTHER_MARKS if mark in names[0]), None)):
+        raise LabError(
+            f"{file}: its first line is one cell, {names[0][:120]!r}, with {_OTHER_MARKS[other]} in it. Cells of .csv are "
+            "separated by commas and cells of .tsv by tabs: save it so, or give the file the ending that it is."
+        )
     return names
 
 

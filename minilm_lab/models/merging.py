@@ -98,7 +98,7 @@ def _write(folder: Path, base: str, revision: str | None, target: Path, what: st
     loader, settings = _loader(folder, config, weights, what)
     with torch.random.fork_rng(devices=[]):  # of the head that the adapter brings, or that a task draws anew
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reseed the GPUs too
-        model, _ = sources.load_model(loader, base, revision, about, **settings)
+        model, drawn = sources.load_model(loader, base, revision, about, **settings)
         _widen(model, weights)
         adapted = load_adapter(model, folder)
     _check(peft, adapted, weights, folder, what)
@@ -110,7 +110,15 @@ def _write(folder: Path, base: str, revision: str | None, target: Path, what: st
             f"{what}: {folder} holds adapters of type {adapted.peft_config['default'].peft_type.value}, which are no "
             "part of a model's weights; give adapters that can be merged, such as LoRA"
         )
-    whole = merged(adapted, ids)
+    whole: Any = merged(adapted, ids)
+    if lacking := [name for name in drawn if f"{_PREFIX}{name}" not in weights]:
+        if type(whole).__name__.endswith("ForCausalLM"):
+            raise LabError(
+                f"{about}: its weights have no language-model head ({', '.join(lacking[:3])}), and neither has the adapter"
+            )
+        # A head that nobody brings would be drawn at random, and taken for a trained one.
+        log.info("%s: the adapter %s brings no head; the body alone is the model", what, folder)
+        whole = whole.base_model
     sources.check_tokenizer(tokenizer, whole.config, str(folder))
     with whole_folder(target, alone=False) as new:
         whole.save_pretrained(new)

@@ -34,6 +34,10 @@ class DistilBERTObjective(Objective):
     times the rest of the step. Hidden states are compared at every real token, as there. Its student starts from the
     teacher's layers: student.init.layers=uniform student.init.embeddings=teacher.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = 5 · T² · mean_m KL( pᵗ_T(m) ‖ pˢ_T(m) ) − 2 · mean_m log pˢ(x_m) + 1 · mean_i (1 − cos(hˢ_i, hᵗ_i))
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | logits at the masked positions | (M, V) |

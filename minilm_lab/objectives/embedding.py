@@ -30,6 +30,10 @@ class EmbeddingObjective(Objective):
     objective=[minilmv2,embedding] teacher.layer=-2. It always reads the last layer, whatever teacher.layer is.
     A narrower student is lifted by a learned matrix without bias.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = 1/B · Σ_n D(W pool(Hˢ_n), pool(Hᵗ_n)),  D(a, b) = 1 − cos(a, b), or ‖a − b‖² / D with distance=mse
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | last hidden states, pooled | (B, L, D) → (B, D) |

@@ -26,6 +26,10 @@ class HiddenRelationObjective(Objective):
     number of heads nor what it was combined with; with attention distributions it is
     objective=[minilm,hidden_relation] objective.terms.minilm.relations=[qk].
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = mean over heads h and real queries i of KL( Rᵗ[h, i] ‖ Rˢ[h, i] ),  R = softmax(H Hᵀ / √d)
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | hidden states of the paired layers | (B, L, D) |

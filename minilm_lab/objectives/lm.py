@@ -24,6 +24,10 @@ class LMObjective(Objective):
 
     The teacher gives tokenizer and shape, and the weights that `student.init` copies.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = −1/L · Σ_t log pˢ(x_t | x_<t)
+
     | of | reads | shape |
     |---|---|---|
     | student | logits of the next tokens, in chunks | (B, L, V), never whole |

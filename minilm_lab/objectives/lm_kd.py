@@ -29,6 +29,11 @@ class LMKDObjective(Objective):
     the teacher is read, that is kept in the cache (130 bytes a token at k = 32), and a block that comes again, in a later epoch or
     in another student's run, costs no forward pass of the teacher.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = soft_weight · T² · mean_t D( pᵗ_T(· | x_<t), pˢ_T(· | x_<t) ) − hard_weight · mean_t log pˢ(x_t | x_<t)
+        p_T = softmax(logits / T)
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | logits of the next tokens, in chunks | (B, L, V), never whole |

@@ -21,6 +21,10 @@ class MLMObjective(Objective):
 
     The teacher gives its vocabulary and the student's shape, nothing else.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = −1/M · Σ_m log pˢ(x_m | masked text)
+
     | of | reads | shape |
     |---|---|---|
     | student | logits at the masked positions | (M, V) |

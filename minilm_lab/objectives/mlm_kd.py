@@ -30,6 +30,10 @@ class MLMKDObjective(Objective):
     The baseline "MLM-KD (soft label)" of MiniLM's Table 3 (arXiv 2002.10957): "soft target probabilities for MLM
     predictions", without a hard loss; the paper states no temperature. The loss is Hinton et al.'s (arXiv 1503.02531).
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = soft_weight · T² · mean_m KL( pᵗ_T(m) ‖ pˢ_T(m) ) − hard_weight · mean_m log pˢ(x_m),  p_T = softmax(logits / T)
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | logits at the masked positions | (M, V) |

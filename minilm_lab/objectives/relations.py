@@ -45,6 +45,11 @@ class RelationObjective(Objective):
     bias, DeBERTa's disentangled terms) and `heads` is null, the relation qk is that of both models' true scores.
     With a number of heads it is softmax(QKᵀ/√d), as for every other pair.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = Σ_ab w_ab · mean over heads h and real queries i of KL( Rᵗ_ab[h, i] ‖ Rˢ_ab[h, i] )
+        R_ab = softmax(a bᵀ / √d) for ab among qq, kk, vv, qk, …, each split into heads of width d
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | queries, keys, values of the paired layers | (B, L, D) each |

@@ -25,6 +25,10 @@ class SumObjective(Objective):
     All terms see the same text: if one of them masks tokens, the others compare what the models make of the masked
     text.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = Σ_k w_k · L_k
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | what any of the terms reads | as there |

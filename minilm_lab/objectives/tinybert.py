@@ -30,6 +30,11 @@ class TinyBERTObjective(Objective):
     code sets the scores of padded keys to 0 and counts them, and counts padded queries and tokens; here padding is
     left out.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = Σ_(s,t) MSE(Aˢ_s, Aᵗ_t) + Σ_(s,t) MSE(W Hˢ_s, Hᵗ_t),  A = QKᵀ / √d before the softmax
+        the second sum with the embeddings, (s, t) = (0, 0), too
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | attention scores of the paired layers | (B, A, L, L), equal heads |

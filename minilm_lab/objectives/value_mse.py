@@ -26,6 +26,10 @@ class ValueMSEObjective(Objective):
     the teacher's width. It is used only where the widths differ: between equal ones it would let the student's
     values be any linear image of the teacher's.
 
+    Loss, of teacher ᵗ and student ˢ:
+
+        L = mean over heads h and real queries i of KL( softmax(Qᵗ Kᵗᵀ / √d) ‖ softmax(Qˢ Kˢᵀ / √d) ) + MSE(W Vˢ, Vᵗ)
+
     | of | reads | shape |
     |---|---|---|
     | student, teacher | queries, keys, values of the last layers | (B, L, D) each |

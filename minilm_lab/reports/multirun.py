@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Fewer trials of a search say nothing of what decided.
+TRIALS = 8
 
 
 def text(notes: Sequence[Mapping[str, Any]], score: str, more_is_better: bool) -> str:
-    """For people: mean ± sd over seeds of each combination, the best marked; a grid where two settings were varied.
+    """For people: mean ± sd over seeds of each combination, the best marked; a grid of two
+    settings that were crossed; of a search what decided.
 
     Args:
         notes: of each job its "overrides" (as typed) and its "score", which failed jobs lack.
@@ -20,6 +28,8 @@ def text(notes: Sequence[Mapping[str, Any]], score: str, more_is_better: bool) -
     frame = pd.DataFrame(settings).fillna("")
     varied = [name for name in frame.columns if frame[name].nunique() > 1]
     keys = [name for name in varied if name.rpartition(".")[2] != "seed"]
+    # A search draws few of the combinations that its values make.
+    grid = 2 * len(frame[keys].drop_duplicates()) > math.prod(frame[keys].nunique())
     frame = frame[varied].assign(score=[note.get("score") for note in notes]).dropna(subset="score")
     if frame.empty or not varied:
         return ""
@@ -32,12 +42,38 @@ def text(notes: Sequence[Mapping[str, Any]], score: str, more_is_better: bool) -
         shown.index = means.index
     seeds = "mean ± sd over seeds; " if means["count"].max() > 1 else ""
     title = f"{score} ({seeds}* = best of {len(means)})"
-    if len(keys) == 2:
-        grid = shown.unstack().reindex(index=frame[keys[0]].unique(), columns=frame[keys[1]].unique())
-        return f"{title}\n{grid.fillna('–').to_string()}"
+    if len(keys) == 2 and grid:
+        table = shown.unstack().reindex(index=frame[keys[0]].unique(), columns=frame[keys[1]].unique())
+        return f"{title}\n{table.fillna('–').to_string()}"
     order = means["mean"].sort_values(ascending=not more_is_better).index
     listed = shown.loc[order].reset_index()
-    return f"{title}\n{listed.to_string(index=False, header=[*(keys or ['']), score])}"
+    lines = [title, listed.to_string(index=False, header=[*(keys or [""]), score])]
+    if not grid and (mattered := importance(frame[keys], frame["score"])):
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in mattered.items())
+        lines.append(f"what decided (random forest, {len(frame)} trials): {shares}")
+    return "\n".join(lines)
+
+
+def importance(settings: pd.DataFrame, scores: pd.Series) -> dict[str, float]:
+    """Setting -> its share in what decided a search: how much worse a random forest fits the scores with its values permuted
+    (Breiman 2001). The largest first; empty for fewer than `TRIALS` trials or one setting.
+
+    settings: a column a setting, a row a trial, as typed; scores: of the same rows.
+    """
+    if len(settings.drop_duplicates()) < TRIALS or settings.shape[1] < 2 or scores.nunique() < 2:
+        return {}
+    import pandas as pd
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+
+    numbers = settings.apply(pd.to_numeric, errors="coerce")
+    codes = settings.apply(lambda typed: pd.factorize(typed, sort=True)[0])
+    encoded = numbers.where(numbers.notna().all(), codes).to_numpy(dtype=float)
+    forest = RandomForestRegressor(100, random_state=0).fit(encoded, scores)
+    found = permutation_importance(forest, encoded, scores, n_repeats=20, random_state=0)
+    losses = found.importances_mean.clip(min=0)
+    shares = dict(zip(map(str, settings), (losses / max(losses.sum(), 1e-12)).tolist(), strict=True))
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _split(word: str) -> tuple[str, str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DASH = "–"
+UNTUNED = "nothing was fine-tuned"
+"""What a caption says of its selection where all its scores are of `evaluate`."""
 UNVERIFIED = "†"
 """Stands behind a number of the paper that was not checked in the paper itself."""
 
@@ -60,7 +62,7 @@ def caption_sentences(table: Table) -> list[str]:
     caption = table.caption
     sentences = [
         _seeds(table),
-        caption.selection and f"Selection: {caption.selection}.",
+        "" if caption.selection in ("", UNTUNED) else f"Selection: {caption.selection}.",
         caption.scale and f"Scale: {caption.scale}.",
         caption.data and f"Data: {'; '.join(caption.data)}.",
         *_papers(table),
@@ -80,8 +82,6 @@ def caption_sentences(table: Table) -> list[str]:
 def one_line(text: str) -> str:
     """Return `text` on one line, with control characters (terminal escapes among them) made visible as ``�``."""
     words = " ".join(text.split())
-    if words.isprintable():
-        return words
     return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 
@@ -105,6 +105,8 @@ def _seeds(table: Table) -> str:
     if most == 0:
         only_measures = len(table.frame) and all(column.kind != SCORE for column in table.columns)
         return "" if only_measures else "Nothing measured yet."
+    if most == 1 and table.caption.selection == UNTUNED:
+        return "One value a cell: nothing was fine-tuned."
     if most == 1:
         return "One fine-tuning seed, so no deviation is known."
     fewer = "" if least == most else "; fewer where n is given"

@@ -208,7 +208,7 @@ class TrainerSettings:
     devices: int = 1
     """Devices of one run."""
     strategy: str = "auto"
-    """auto, ddp, fsdp (shares out gradients and the optimizer's state), or another strategy of Lightning."""
+    """auto or a strategy of Lightning, such as ddp."""
     accumulate: int = 1
     """Micro-batches a step; scale.batch_size is shared out among them."""
     log_every: int = 10

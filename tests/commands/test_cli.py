@@ -192,3 +192,13 @@ def test_the_list_of_runs(lab: Lab, tiny: list[str], tmp_path: Path) -> None:
     assert len(listed) == 1
     assert listed[0]["command"] == "distill" and listed[0]["state"] == "COMPLETED"
     assert lab.run("runs", runs, "stat=COMPLETED").code == 1
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    """`minilm-lab | head -1`: the pipe is closed before all is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-u", "-m", "minilm_lab", "--help"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

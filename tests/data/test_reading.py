@@ -99,6 +99,18 @@ def test_a_row_of_another_width_is_an_error_with_its_line(
         read(tmp_path / name, cache)
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "said"),
+    [("a.csv", ";", "semicolons"), ("a.csv", "\t", "tabs")],
+)
+def test_cells_that_are_separated_otherwise_are_asked_about(
+    name: str, mark: str, said: str, tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / name).write_text(f"text{mark}label\na{mark}pos\n")
+    with pytest.raises(LabError, match=rf"{name}: its first line is one cell, \S+, with {said} in it"):
+        read(tmp_path / name, cache)
+
+
 def test_a_file_replaced_under_the_same_time_stamp_is_read_again(tmp_path: Path, cache: Path) -> None:
     for file, old, new in (
         ("a.csv", "text\nold\n", "text\nnew\n"),

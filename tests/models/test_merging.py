@@ -79,6 +79,18 @@ def test_a_head_comes_along(tiny_teacher: Path, tmp_path: Path) -> None:
     assert ours.config.num_labels == 5
 
 
+def test_a_head_that_nobody_brings_is_none(tiny_teacher: Path, tmp_path: Path) -> None:
+    """As the lab's own adapter folders are: of a classifier, whose head lies in the merged model beside them."""
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_teacher, num_labels=5)
+    adapted = adapter(model, tmp_path / "lora", tiny_teacher)
+    place = place_of(tmp_path / "lora", tmp_path / "cache")
+    assert json.loads((place / "config.json").read_text())["architectures"] == ["BertModel"]
+    batch = AutoTokenizer.from_pretrained(place)(TEXTS[:1], return_tensors="pt")
+    with torch.no_grad():
+        wanted = adapted.get_base_model().bert(**batch).last_hidden_state
+        assert torch.allclose(AutoModel.from_pretrained(place)(**batch).last_hidden_state, wanted, atol=1e-4)
+
+
 def test_a_decoder_with_an_added_token(tmp_path: Path) -> None:
     base = tmp_path / "base"
     model, tokenizer = causal_of("llama"), tokenizer_of("llama")

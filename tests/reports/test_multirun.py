@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 
 from minilm_lab.reports.multirun import text
@@ -37,3 +38,19 @@ def test_seeds_alone_are_one_line_and_nothing_varied_is_no_table() -> None:
     assert lines[-1].split() == ["all", "seeds", "2", "±", "1.414", "*"]
     assert text([note(1.0, seed=0)], "score", True) == ""
     assert text([note(None, seed=0), note(None, seed=1)], "score", True) == ""
+
+
+def test_of_a_search_it_says_what_decided() -> None:
+    draw = random.Random(0)
+    trials = [(10 ** draw.uniform(-5, -3), draw.choice(["16", "32"])) for _ in range(24)]
+    notes = [
+        {"overrides": [f"tune.lr={lr}", f"tune.batch_size={size}"], "score": 80 + 5 * math.log10(lr) + 0.1 * (size == "16")}
+        for lr, size in trials
+    ]  # fmt: skip
+    last = text(notes, "score", True).splitlines()[-1]
+    shares = dict(re.findall(r"([\w.]+) (\d+)%", last.partition(": ")[2]))
+    assert last.startswith("what decided (random forest, 24 trials): tune.lr ")
+    assert int(shares["tune.lr"]) > 90 and sum(map(int, shares.values())) in (99, 100, 101)
+    # A grid says it by itself, and few trials say nothing.
+    grid = [{"overrides": [f"a={a}", f"b={b}"], "score": a + b} for a in range(3) for b in range(3)]
+    assert "what decided" not in text(grid, "score", True) + text(notes[:7], "score", True)

@@ -14,8 +14,9 @@ import pytest
 from rich.console import Console
 
 from minilm_lab.reports.renderers import to_csv, to_latex, to_markdown, to_rich, write_files
+from minilm_lab.reports.schema import Caption
 from minilm_lab.reports.table import Cell, Column, Row, Table
-from minilm_lab.reports.text import cell_text
+from minilm_lab.reports.text import UNTUNED, cell_text
 
 MARKDOWN = r"""**Half depth \& width**
 
@@ -195,3 +196,10 @@ def test_write_files(table: Table, tmp_path: Path) -> None:
     assert Table.from_json(paths[0].read_text(encoding="utf-8")) == table
     assert paths[1].read_text(encoding="utf-8") == MARKDOWN
     assert paths[3].read_bytes() == CSV.encode()
+
+
+def test_a_caption_says_where_nothing_was_fine_tuned() -> None:
+    caption = Caption(selection=UNTUNED)
+    text = to_markdown(Table("t", [Row("r", "R")], [Column("x", "X")], {"r": {"x": Cell([1.0])}}, caption))
+    assert "One value a cell: nothing was fine-tuned." in text
+    assert "seed" not in text and "Selection" not in text

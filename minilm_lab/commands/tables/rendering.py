@@ -12,6 +12,7 @@ from minilm_lab.commands.tables.planning import CellPlan
 from minilm_lab.commands.tables.spec import WORKED_OUT, RowSpec, TableSpec
 from minilm_lab.reports import cells, curves, records, table
 from minilm_lab.reports.renderers import write_files
+from minilm_lab.reports.text import UNTUNED
 from minilm_lab.runs.files import write_atomically
 
 
@@ -103,6 +104,8 @@ def _rows(rows: Sequence[RowSpec]) -> list[table.Row]:
 
 
 def _selection(behind: Sequence[records.Record]) -> str:
+    if behind and all(r.get("selection") == "nothing is trained" for r in behind):
+        return UNTUNED
     best = any("best on dev" in str(r.get("selection")) for r in behind)
     return "best epoch, chosen on the dev set" if best else "last epoch, nothing chosen on the dev set"
 
