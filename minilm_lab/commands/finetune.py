@@ -46,7 +46,8 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
     task: Task = config.section(cfg, "task")
     tune: Tune = config.section(cfg, "tune")
     adapter: Adapter = config.section(cfg, "adapter")
-    if adapter.kind != "none":
+    of_teacher = replace(adapter, kind=tune.teacher_adapter or adapter.kind)
+    if "lora" in (adapter.kind, of_teacher.kind if tune.teacher else "none"):
         import_peft()
     scale = scale_of(cfg)
     _check_recipe(task, tune)
@@ -64,10 +65,13 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
         "epochs": scale.epochs,
     }
 
-    def planned(source: Source, tune: Tune, teacher: Run | None = None, name: str | None = None) -> Run:
+    def planned(
+        source: Source, tune: Tune, adapter: Adapter, teacher: Run | None = None, name: str | None = None
+    ) -> Run:
         asked = {**how.asked, "tune": {**how.asked["tune"], **config.plain(tune)}}
         if name is not None:
             asked["source"] = name
+            asked["adapter"] = {**how.asked["adapter"], "kind": adapter.kind}
         taught = {} if teacher is None else {"teacher": {"run": teacher.identity}}
         job = Finetuning(
             source.where,
@@ -103,9 +107,17 @@ def plan_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[Run]:
         seeded = replace(tune, seed=seed)
         first = None
         if teacher is not None:
-            alone = replace(seeded, teacher=None, save_model=True, augment=0)
-            first = planned(teacher, alone, name=tune.teacher)
-        runs.append(planned(source, seeded, first))
+            own = replace(
+                seeded,
+                teacher=None,
+                save_model=True,
+                augment=0,
+                lr=tune.teacher_lr or tune.lr,
+                teacher_lr=None,
+                teacher_adapter=None,
+            )
+            first = planned(teacher, own, of_teacher, name=tune.teacher)
+        runs.append(planned(source, seeded, adapter, first))
     return runs
 
 

@@ -21,6 +21,7 @@ from minilm_lab.models import sources
 from minilm_lab.models.families import UNLIMITED
 from minilm_lab.models.resolve import Model, resolve
 from minilm_lab.models.teacher import Teacher
+from minilm_lab.tasks.base import Task
 from minilm_lab.training.settings import Paths
 
 _HEADS = {
@@ -33,6 +34,10 @@ _HEADS = {
 
 def run(cfg: DictConfig) -> None:
     """Entry point for Hydra."""
+    if cfg.get("task") is not None:
+        task: Task = config.section(cfg, "task")
+        print("\n".join(task.described()))
+        return
     paths: Paths = config.section(cfg, "paths")
     width = cfg.width
     if width is not None and (not isinstance(width, int) or isinstance(width, bool) or width < 1):

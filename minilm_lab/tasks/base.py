@@ -90,6 +90,14 @@ class Task(ABC):
         """The fields that say what is computed; the data itself has its own checksum."""
         return {name: value for name, value in config.plain(self).items() if name not in self.elsewhere}
 
+    def described(self) -> list[str]:
+        """What there is to say of the task without its data, a line each, for `minilm-lab inspect task=…`."""
+        known = self.known_metrics()
+        return [
+            f"{self.name}: {self.kind}, {self.length} tokens",
+            *(f"{name}: {known[name]}" for name in self.metrics),
+        ]
+
     @property
     @abstractmethod
     def decides(self) -> str:

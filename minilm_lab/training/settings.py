@@ -91,6 +91,10 @@ class Tune(Optim):
     augment: int = 0
     """Copies of each training row with words replaced by similar ones; an epoch is as many times as long. For small tasks,
     with a teacher."""
+    teacher_lr: Optional[float] = None
+    """The learning rate of the teacher's own fine-tuning; null = that of the student."""
+    teacher_adapter: Optional[str] = None
+    """Whether the teacher trains adapters: none or lora, by the settings of `adapter`; null = as the student does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,11 +112,13 @@ class Tune(Optim):
             raise LabError(
                 f"tune.teacher_weight={self.teacher_weight} is a share: give 0 < teacher_weight <= 1"
             )
-        _positive("tune", self, "temperature")
+        _positive("tune", self, "temperature", "teacher_lr")
+        if self.teacher_adapter not in (None, "none", "lora"):
+            raise LabError(f"tune.teacher_adapter={self.teacher_adapter}: allowed are none, lora, or null")
 
     def identity(self) -> dict[str, Any]:
         """What decides a result, without the seed and the teacher; what only a teacher needs is left out without one."""
-        left_out = {"save_model", "seed", "teacher"}
+        left_out = {"save_model", "seed", "teacher", "teacher_lr", "teacher_adapter"}
         if self.teacher is None:
             left_out |= {"teacher_weight", "temperature"}
         if not self.augment:

@@ -46,9 +46,12 @@ def plan(spec: TableSpec, words: Sequence[str], seeds: int) -> list[CellPlan]:
     words: the overrides of every run (`TableSpec.words`); those of rows and columns come after them.
     """
     planned = []
-    composers = {command: Composer(command) for command in {column.command for column in spec.columns}}
+    named = {row.command or column.command for row in spec.rows for column in spec.columns}
+    composers = {command: Composer(command) for command in named}
     with read_once(), _without_collections():
         for row, column in itertools.product(spec.rows, spec.columns):
+            if row.command is not None:
+                column = replace(column, command=row.command)
             own = cell_words(words, row, column)
             choose = column.choose if spec.choose and column.choose is not None else spec.choose
             try:

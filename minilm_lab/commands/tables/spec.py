@@ -28,6 +28,8 @@ class RowSpec:
     """Its name; `{shape}` stands for layers × hidden size of the student, `{teacher}` for the teacher's name."""
     overrides: list[str]
     """What makes this row, as Hydra overrides of `finetune`."""
+    command: Optional[str] = None
+    """The command whose runs fill this row, such as evaluate for a model that is not trained; null = the columns'."""
     control: bool = False
     teacher: bool = False
     """Whether this row is the teacher, of which the others keep a share."""

@@ -1,0 +1,76 @@
+"""Where records come from: packages, a folder of records, an e-commerce hub; and what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minilm_lab.data.reading import place_of
+from minilm_lab.errors import LabError
+from minilm_lab.studies.authoring import packages, records, things
+from minilm_lab.studies.authoring.records import Record, position
+
+VERDICTS = ["yes", "no"]
+
+
+@dataclass
+class Gathered:
+    """Records, and what is to be said of them."""
+
+    train: list[Record]
+    dev: list[Record]
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(path: str | None, hub: str | None, cache: Path, share: float, interleave: bool) -> Gathered:
+    """The records of packages (path=None), of a folder of records, or of an e-commerce hub.
+
+    share: of the things that are held out, by a hash of their ids; a folder of records has its own split.
+    """
+    if path is None:
+        products, categories = packages.electronics(cache)
+        made = _made(products, {"category": categories, "verdict": VERDICTS}, interleave)
+        clothing = packages.reviews(cache)
+        made += _made(clothing, {"verdict": VERDICTS}, interleave)
+        return _split(made, share)
+    folder = place_of(path, hub)
+    if folder is None or not folder.is_dir():
+        raise LabError(f"task.path={path}: no such folder; null takes products and reviews out of packages")
+    train, dev = folder / "train.jsonl", folder / "validation.jsonl"
+    if train.is_file() and dev.is_file():
+        return Gathered(list(records.read(train)), list(records.read(dev)))
+    from minilm_lab.studies.authoring import shops
+
+    if shops.is_there(folder):
+        products, categories, notes = shops.read(folder)
+        split = _split(_made(products, {"category": categories}, interleave), share)
+        split.notes += notes
+        return split
+    raise LabError(
+        f"task.path={path}: {folder} has neither train.jsonl and validation.jsonl of records, nor abt_buy and walmart_amazon"
+    )
+
+
+def more(file: Path, dev: Sequence[Record]) -> Gathered:
+    """The records of a file to be added to training; none of a thing that is judged (counted), none without an answer."""
+    judged = {record.thing() for record in dev}
+    found = list(records.read(file))
+    train = [record for record in found if record.thing() not in judged and record.output]
+    notes = [f"{len(train):,} more records"]
+    if len(train) < len(found):
+        notes.append(f"{len(found) - len(train):,} of them left out: of what is judged, or without an answer")
+    return Gathered(train, [], notes)
+
+
+def _made(
+    found: Iterable[things.Thing], labels: Mapping[str, Sequence[str]], interleave: bool
+) -> list[Record]:
+    return [record for thing in found for record in things.records_of(thing, labels, interleave)]
+
+
+def _split(found: Iterable[Record], share: float) -> Gathered:
+    split = Gathered([], [])
+    for record in found:
+        (split.dev if position(record) < share else split.train).append(record)
+    return split
