@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minilm_lab.data.reading import place_of
 from minilm_lab.errors import LabError
-from minilm_lab.studies.authoring import packages, records, things
+from minilm_lab.studies.authoring import packages, records, shops, things
 from minilm_lab.studies.authoring.records import Record, position
 
 VERDICTS = ["yes", "no"]
@@ -40,8 +40,6 @@ def gather(path: str | None, hub: str | None, cache: Path, share: float, interle
     train, dev = folder / "train.jsonl", folder / "validation.jsonl"
     if train.is_file() and dev.is_file():
         return Gathered(list(records.read(train)), list(records.read(dev)))
-    from minilm_lab.studies.authoring import shops
-
     if shops.is_there(folder):
         products, categories, notes = shops.read(folder)
         split = _split(_made(products, {"category": categories}, interleave), share)
