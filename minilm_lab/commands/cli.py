@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "measure a student, a teacher or any model without training",
     "halve": "half the layers of any sentence encoder, measured, as a folder for sentence-transformers",
     "recommend": "say who would come to a film that is only a text yet (docs/movies.md)",
+    "author": "write for products: advertisements, titles, departments, answers, by a model tuned on task=authoring",
     "table": "run what a table of experiments/ still misses, and render it",
     "bench": "measure a distillation step on this machine against what other code does",
     "inspect": "show what a model is: shape, parameters, where Q, K, V are, which relation heads are possible",
@@ -127,6 +128,10 @@ def _run(command: str, rest: list[str]) -> None:
             from minilm_lab.commands.tables.spec import with_table
 
             words = with_table(rest)
+        if command == "author":  # of the five tasks of a shop, not of the group of tasks to be trained on
+            words = [
+                f"write{word.removeprefix('task')}" if word.startswith("task=") else word for word in rest
+            ]
         sys.argv = [f"minilm-lab {command}", *composing.expand(words)]
         if {"-m", "--multirun"} & set(rest):
             _multirun(command, job, sys.argv[1:])
