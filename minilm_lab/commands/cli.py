@@ -30,6 +30,7 @@ COMMANDS = {
     "halve": "half the layers of any sentence encoder, measured, as a folder for sentence-transformers",
     "recommend": "say who would come to a film that is only a text yet (docs/movies.md)",
     "author": "write for products: advertisements, titles, departments, answers, by a model tuned on task=authoring",
+    "expand": "let a teacher answer what nobody answered, for task=authoring: filtered, journalled, within a budget",
     "table": "run what a table of experiments/ still misses, and render it",
     "bench": "measure a distillation step on this machine against what other code does",
     "inspect": "show what a model is: shape, parameters, where Q, K, V are, which relation heads are possible",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from minilm_lab.data.reading import place_of
@@ -50,6 +51,32 @@ def gather(path: str | None, hub: str | None, cache: Path, share: float, interle
     )
 
 
+def open_records(path: str | None, hub: str | None, cache: Path, share: float, relabel: bool) -> list[Record]:
+    """Records of things that are not held out, without an answer: those that nobody wrote; with relabel all of them."""
+    if path is None:
+        products, categories = packages.electronics(cache)
+        found = _made(products, {"category": categories, "verdict": VERDICTS}, True, unanswered=True)
+        if relabel:
+            found += _made(packages.reviews(cache), {"verdict": VERDICTS}, True)
+        found = _split(found, share).train
+    else:
+        folder = place_of(path, hub)
+        if folder is not None and shops.is_there(folder):
+            products, categories, _ = shops.read(folder)
+            found = _split(_made(products, {"category": categories}, True, unanswered=True), share).train
+        else:
+            found = gather(path, hub, cache, share, True).train
+    return [replace(record, output="") for record in found if relabel or not record.output]
+
+
+def checksum(found: Iterable[Record]) -> str:
+    """Hexadecimal checksum of records."""
+    digest = hashlib.blake2b(digest_size=12)
+    for record in found:
+        digest.update(record.line().encode())
+    return digest.hexdigest()
+
+
 def more(file: Path, dev: Sequence[Record]) -> Gathered:
     """The records of a file to be added to training; none of a thing that is judged (counted), none without an answer."""
     judged = {record.thing() for record in dev}
@@ -62,9 +89,12 @@ def more(file: Path, dev: Sequence[Record]) -> Gathered:
 
 
 def _made(
-    found: Iterable[things.Thing], labels: Mapping[str, Sequence[str]], interleave: bool
+    found: Iterable[things.Thing],
+    labels: Mapping[str, Sequence[str]],
+    interleave: bool,
+    unanswered: bool = False,
 ) -> list[Record]:
-    return [record for thing in found for record in things.records_of(thing, labels, interleave)]
+    return [record for thing in found for record in things.records_of(thing, labels, interleave, unanswered)]
 
 
 def _split(found: Iterable[Record], share: float) -> Gathered:

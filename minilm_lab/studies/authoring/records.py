@@ -106,7 +106,7 @@ def parsed(values: Mapping[str, Any], where: str) -> Record:
         raise LabError(
             f'{where}: object must be {{"customer": {{…}}, "seller": {{…}}, "platform": {{…}}}} of texts'
         )
-    if record.labels is not None and record.output not in record.labels:
+    if record.labels is not None and record.output and record.output not in record.labels:
         raise LabError(f"{where}: the output {record.output!r} is not in labels")
     return record
 

@@ -28,17 +28,22 @@ class Thing:
 
 
 def records_of(
-    thing: Thing, labels: Mapping[str, Sequence[str]], interleave: bool = True
+    thing: Thing, labels: Mapping[str, Sequence[str]], interleave: bool = True, unanswered: bool = False
 ) -> Iterator[Record]:
-    """The records of a thing; labels: asked feature -> the answers that there are."""
+    """The records of a thing; labels: asked feature -> the answers that there are.
+
+    unanswered: also those whose answer nobody wrote, or wrote otherwise than the labels, with output "".
+    """
     for form in spec.FORMS:
         if form.kind == thing.kind:
-            record = _record(thing, form if interleave else spec.alone(form), labels)
+            record = _record(thing, form if interleave else spec.alone(form), labels, unanswered)
             if record is not None:
                 yield record
 
 
-def _record(thing: Thing, form: spec.Form, labels: Mapping[str, Sequence[str]]) -> Record | None:
+def _record(
+    thing: Thing, form: spec.Form, labels: Mapping[str, Sequence[str]], unanswered: bool
+) -> Record | None:
     values = {key: text for key, text in thing.features.items() if text}
     given = [key for key in form.given if key in values]
     if form.asked == "title" and thing.rewritten is not None:
@@ -65,7 +70,9 @@ def _record(thing: Thing, form: spec.Form, labels: Mapping[str, Sequence[str]]) 
             output = first_feature(output)
     if form.asked in labels:
         if output not in labels[form.asked]:
-            return None
+            if not unanswered:
+                return None
+            output = ""
     elif form.asked not in spec.MADE and not output:
         return None
     if form.asked == "review" and len(output.split()) > LONGEST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from minilm_lab.studies.authoring import packages
 KINDS = {"Lamps": ("lamp", "light"), "Sofas": ("sofa", "seat"), "Desks": ("desk", "drawer")}
 
 
+def some_words(seed: int, count: int) -> str:
+    """Words that no other product has all of: products whose texts are near each other would be left out as copies."""
+    draw = random.Random(seed)
+    return " ".join(
+        "".join(draw.choice(pair) for pair in ("bdklmn", "aeiou", "rstvx", "aeiou")) for _ in range(count)
+    )
+
+
 def product(number: int) -> dict[str, str]:
     kind = list(KINDS)[number % 3]
     word, part = KINDS[kind]
@@ -23,9 +32,9 @@ def product(number: int) -> dict[str, str]:
         "Price": f"${10 + number}.99 ",
         "Discount": "",
         "Rating": f"Rated {number % 5}.5 out of 5 stars based on {number} reviews." if number % 4 else "",
-        "Title": f"Acme {word} model X{number}" + (" " if number % 2 else ""),
+        "Title": f"Acme {word} {some_words(number, 5)} X{number}" + (" " if number % 2 else ""),
         "Currency": "$",
-        "Feature": f"Good {part} X{number}   Two years of warranty\nMade of wood",
+        "Feature": f"Good {part} X{number}   {some_words(1000 + number, 12)}\n{some_words(2000 + number, 12)}",
     }
 
 
