@@ -50,7 +50,10 @@ def shops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    reviews = [f"I {'love' if n % 5 else 'return'} this dress number {n}" for n in range(50)]
+    reviews = [
+        f"I {'love' if n % 5 else 'return'} this dress number {n} {some_words(3000 + n, 12)}"
+        for n in range(50)
+    ]
     frame = pd.DataFrame(
         {
             "Review Text": [*reviews, reviews[3].upper(), None],

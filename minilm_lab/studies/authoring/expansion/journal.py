@@ -34,7 +34,8 @@ class Journal:
         for number, line in enumerate(whole.decode().splitlines(), 1):
             try:
                 values = json.loads(line)
-                self.replies[values.pop("key")] = Reply(**values)
+                key = values.pop("key")
+                self.replies[key] = Reply(**values)
             except (ValueError, KeyError, TypeError) as error:
                 raise LabError(f"{file}, line {number}: no line of a journal ({error})") from error
         if len(whole) < len(content):
