@@ -227,14 +227,15 @@ class LanguageModel:
         ]
 
     def likelihoods(
-        self, prompts: Sequence[Ids], continuations: Sequence[Ids] | Sequence[Sequence[Ids]]
+        self, prompts: Sequence[Ids] | Context, continuations: Sequence[Ids] | Sequence[Sequence[Ids]]
     ) -> list[Tensor]:
-        """Log-probability of each continuation behind each prompt: float64 (continuations,) a prompt.
+        """Log-probability of each continuation behind each prompt, or row of what `read` returned (which stays usable).
 
-        continuations: token ids, the same for all prompts, or a list of them for each. What continuations begin with
-        is read once. Add an end token where "and nothing more" is meant.
+        float64 (continuations,) a prompt. continuations: token ids, the same for all prompts, or a list of them for each.
+        What continuations begin with is read once. Add an end token where "and nothing more" is meant.
         """
-        self._check(prompts)
+        if not isinstance(prompts, Context):
+            self._check(prompts)
         shared = all(isinstance(token, int) for ids in continuations for token in ids)
         given: list[list[tuple[int, ...]]] = [
             [tuple(ids) for ids in (continuations if shared else continuations[i])]  # type: ignore[arg-type]
@@ -245,8 +246,11 @@ class LanguageModel:
         scores = [torch.zeros(len(row), dtype=torch.float64) for row in given]
         widest = max((len({ids[:-1] for ids in row}) for row in given), default=1)
         with self._reading():
-            for batch in self._batches(prompts, widest):
-                context = read(self.model, [prompts[i] for i in batch])
+            for batch in self._rows(prompts, widest):
+                if isinstance(prompts, Context):
+                    context = prompts.take(batch)
+                else:
+                    context = read(self.model, [prompts[i] for i in batch])
                 nodes: dict[tuple[int, tuple[int, ...]], int] = {(i, ()): n for n, i in enumerate(batch)}
                 while nodes:
                     context, nodes = self._descend(context, nodes, given, scores)
@@ -289,6 +293,13 @@ class LanguageModel:
         longest = max(map(len, prompts), default=0)
         if limit and longest > limit:
             raise LabError(f"a prompt has {longest} tokens, and this model reads {limit}; shorten it")
+
+    def _rows(self, prompts: Sequence[Ids] | Context, branches: int) -> Iterator[list[int]]:
+        if not isinstance(prompts, Context):
+            return self._batches(prompts, branches)
+        size = max(1, self.batch_size // branches)
+        rows = list(range(len(prompts)))
+        return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _batches(self, prompts: Sequence[Ids], branches: int = 1) -> Iterator[list[int]]:
         """Numbers of the prompts, some at a time: neighbours share prefixes, or, where few do, have one length."""

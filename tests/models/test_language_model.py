@@ -322,3 +322,19 @@ def test_shared_prefixes_save_the_most() -> None:
         for start, stop, shared in groups:
             assert len({row[:shared] for row in rows[start:stop]}) == 1
             assert all(len(row) > shared for row in rows[start:stop])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-tied", "mistral-window"])
+def test_likelihoods_behind_what_was_read(name: str) -> None:
+    engine = engine_of(name, batch_size=4)
+    prompts = prompts_of()
+    lists = [[[3, 5], [3, 9, END], [8]][: 1 + n % 3] for n in range(len(prompts))]
+    context = engine.read(prompts)
+    before = context.logits.clone()
+    for ours, theirs in zip(
+        engine.likelihoods(context, lists), engine.likelihoods(prompts, lists), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+    assert torch.equal(context.logits, before)
+    again = engine.generate(context, Decoding(length=5))
+    assert [a.tokens for a in again] == [a.tokens for a in engine.generate(prompts, Decoding(length=5))]

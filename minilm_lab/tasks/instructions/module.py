@@ -124,33 +124,19 @@ class Instructed(ModelModule, Teachable):
         real, ids = batch["attention_mask"] > 0, batch["input_ids"]
         prompt = (real & (batch["labels"] == IGNORED)).sum(dim=1).tolist()
         prompts = [row[:length].tolist() for row, length in zip(ids, prompt, strict=True)]
-        answers = engine.generate(prompts, Decoding(length=self.target_length))
-        losses = self._losses_of_rows(batch)
-        chosen = self._chosen(engine, prompts, batch.get("options"))
+        # Each prompt is read once: for what is written, the right answer's likelihood, and that of each option.
+        context = engine.read(prompts)
+        answers = engine.generate(context, Decoding(length=self.target_length))
+        numbers = batch["options"].tolist() if "options" in batch else [-1] * len(prompts)
+        right = [row[row != IGNORED].tolist() for row in batch["labels"]]
+        lists = [
+            [answer, *(self.options[number] if number >= 0 else [])]
+            for answer, number in zip(right, numbers, strict=True)
+        ]
+        scores = engine.likelihoods(context, lists)
+        losses = [-float(worth[0]) for worth in scores]
+        chosen = [int(worth[1:].argmax()) if len(worth) > 1 else -1 for worth in scores]
         return [
             Written(answer.ended, loss, option, answer.tokens).array()
             for answer, loss, option in zip(answers, losses, chosen, strict=True)
         ]
-
-    def _losses_of_rows(self, batch: Batch) -> list[float]:
-        with torch.no_grad():
-            hidden, head, labels = self.answers(batch)
-            counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).tolist()
-            sums, start = [], 0
-            for count in counts:
-                some = slice(start, start + count)
-                logs = head.logits(hidden[some].float()).double().log_softmax(dim=1)
-                sums.append(-float(logs.gather(1, labels[some, None]).sum()))
-                start += count
-        return sums
-
-    def _chosen(self, engine: LanguageModel, prompts: list[list[int]], lists: Tensor | None) -> list[int]:
-        chosen = [-1] * len(prompts)
-        for number, answers in enumerate(self.options):
-            rows = [] if lists is None else [r for r, n in enumerate(lists.tolist()) if n == number]
-            if not rows:
-                continue
-            scores = engine.likelihoods([prompts[row] for row in rows], answers)
-            for row, worth in zip(rows, scores, strict=True):
-                chosen[row] = int(worth.argmax())
-        return chosen
