@@ -60,6 +60,10 @@ knowledge: $(READY) ## What a decoder keeps of its keys and knowledge, and nine 
 	$(LAB) table name=navigation $(ARGS)
 	$(LAB) table name=knowledge $(ARGS)
 
+.PHONY: author
+author: $(READY) ## How small can an e-commerce author get: floors, teacher, half of its layers (docs/authoring.md)
+	$(LAB) table name=authoring $(ARGS)
+
 table: $(READY) ## Run what a table misses and render it: make table NAME=wikipedia_half_depth ARGS="paths.hub=…"
 	$(LAB) table name=$(NAME) $(ARGS)
 

@@ -129,11 +129,7 @@ def _run(command: str, rest: list[str]) -> None:
             from minilm_lab.commands.tables.spec import with_table
 
             words = with_table(rest)
-        if command == "author":  # of the five tasks of a shop, not of the group of tasks to be trained on
-            words = [
-                f"write{word.removeprefix('task')}" if word.startswith("task=") else word for word in rest
-            ]
-        sys.argv = [f"minilm-lab {command}", *composing.expand(words)]
+        sys.argv = [f"minilm-lab {command}", *composing.expand(composing.of_command(command, words))]
         if {"-m", "--multirun"} & set(rest):
             _multirun(command, job, sys.argv[1:])
         else:

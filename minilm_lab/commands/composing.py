@@ -57,9 +57,16 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
     instance.clear()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=command):
-            return compose(command, overrides=expand(overrides))
+            return compose(command, overrides=expand(of_command(command, overrides)))
     finally:
         instance.hydra = outer
+
+
+def of_command(command: str, words: Sequence[str]) -> list[str]:
+    """The words of `author`, whose `task` is one of a shop's five, not of the group of what is trained; others' as they are."""
+    if command != "author":
+        return list(words)
+    return [f"write{word.removeprefix('task')}" if word.startswith("task=") else word for word in words]
 
 
 def expand(overrides: Sequence[str]) -> list[str]:

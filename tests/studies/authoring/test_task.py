@@ -104,11 +104,17 @@ def test_from_the_command_line(shops: Path, lab: Lab, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "class_f1_macro" in done.out and "intent_f1_macro" in done.out and "stops" in done.out
-    evaluate = ["evaluate", *common, "evaluator=authoring", *(f"evaluator.task.{word}" for word in settings)]
+    evaluate = [
+        "evaluate",
+        *common,
+        "evaluator=authoring",
+        "task=authoring",
+        *(f"task.{word}" for word in settings),
+    ]
     floor = lab.run(*evaluate, "evaluator.answers=bag_of_words", cwd=tmp_path)
     assert floor.code == 0, floor.err
     assert "class_accuracy" in floor.out
-    plain = lab.run(*evaluate, "evaluator.task.target_length=16", cwd=tmp_path)
+    plain = lab.run(*evaluate, "task.target_length=16", cwd=tmp_path)
     assert plain.code == 0, plain.err
     assert "class_likelihood" in plain.out
     told = lab.run("inspect", "task=authoring", cwd=tmp_path)
