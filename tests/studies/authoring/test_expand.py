@@ -19,8 +19,9 @@ from minilm_lab.studies.authoring.expansion import filters
 from minilm_lab.studies.authoring.expansion.budget import Budget, Spent
 from minilm_lab.studies.authoring.expansion.expansion import Expander, bytes_sent
 from minilm_lab.studies.authoring.expansion.journal import Journal, key_of
+from minilm_lab.studies.authoring.expansion.replay import Replay
 from minilm_lab.studies.authoring.expansion.settings import Expansion, TeacherSettings
-from minilm_lab.studies.authoring.expansion.teachers import Local, OpenAI, Replay, Reply, Request, is_loopback
+from minilm_lab.studies.authoring.expansion.teachers import Local, OpenAI, Reply, Request, is_loopback
 from minilm_lab.studies.authoring.gathering import gather, open_records
 from minilm_lab.studies.authoring.records import Record
 

@@ -9,7 +9,8 @@ from typing import Any, Optional
 from minilm_lab.errors import LabError, nearest
 from minilm_lab.studies.authoring import spec
 from minilm_lab.studies.authoring.expansion.budget import Budget
-from minilm_lab.studies.authoring.expansion.teachers import Local, OpenAI, Replay, Teacher
+from minilm_lab.studies.authoring.expansion.replay import Replay
+from minilm_lab.studies.authoring.expansion.teachers import Local, OpenAI, Teacher
 
 KINDS = ("openai", "local", "replay")
 

@@ -9,7 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -199,29 +198,6 @@ class Local(Teacher):
             text = self.model.text(answer.tokens)
             replies.append(Reply(text, len(prompt), len(answer.tokens), answer.ended))
         return replies
-
-
-class Replay(Teacher):
-    """The replies of a journal that somebody shared: an expansion without a key."""
-
-    def __init__(self, file: Path, name: str) -> None:
-        from minilm_lab.studies.authoring.expansion.journal import Journal
-
-        if not file.is_file():
-            raise LabError(f"teacher.path={file}: no such journal")
-        self.known, self.name, self.file = Journal(file).replies, name, file
-
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """See `Teacher.answer`; LabError for a request that the journal lacks."""
-        from minilm_lab.studies.authoring.expansion.journal import key_of
-
-        found = [self.known.get(key_of(request)) for request in requests]
-        if None in found:
-            raise LabError(
-                f"teacher.path={self.file}: the journal has no reply to one of the requests; it was made from other seeds, "
-                "products or settings"
-            )
-        return [reply for reply in found if reply is not None]
 
 
 def import_httpx() -> Any:
