@@ -8,7 +8,7 @@ from minilm_lab.errors import LabError, nearest
 from minilm_lab.relations.api import available_backends
 from minilm_lab.training.settings import Impl, TrainerSettings
 
-USUAL_STRATEGIES = ("auto", "ddp")
+USUAL_STRATEGIES = ("auto", "ddp", "fsdp")
 """Strategies that are known without asking Lightning, which takes seconds to import."""
 
 

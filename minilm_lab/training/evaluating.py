@@ -13,6 +13,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.encoder import evaluating
 from minilm_lab.training.callbacks import Journal
+from minilm_lab.training.sharding import whole_weights
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Evaluating(pl.Callback):
             results |= {name: _evaluate(trainer, module, each) for name, each in self.chosen.items()}
             self.kept = {"step": step, "results": {name: _plain(result) for name, result in results.items()}}
             if self.keep_weights:
-                weights = module.state_dict()
+                weights = trainer.strategy.lightning_module_state_dict()
                 self.kept["weights"] = {name: x.detach().cpu().clone() for name, x in weights.items()}
         if scores := _scores(results):
             epoch = {} if self.epoch is None else {"epoch": step // self.epoch}
@@ -153,7 +154,7 @@ def _scores(results: Mapping[str, Result]) -> dict[str, Any]:
 def _evaluate(trainer: pl.Trainer, module: pl.LightningModule, evaluation: Evaluation) -> Result:
     part, failure = None, None
     try:
-        with evaluating(module), trainer.precision_plugin.forward_context():
+        with whole_weights(trainer), evaluating(module), trainer.precision_plugin.forward_context():
             part = evaluation.part(module, trainer.global_rank, trainer.world_size)
     except Exception as error:
         if trainer.world_size == 1:

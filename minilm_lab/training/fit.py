@@ -16,7 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
 from minilm_lab.children import load_for_parent
 from minilm_lab.runs import metrics, stopping
@@ -33,6 +33,7 @@ from minilm_lab.training.checkpoints import (
 from minilm_lab.training.devices import precision_of
 from minilm_lab.training.guards import Guards
 from minilm_lab.training.settings import How, TrainerSettings
+from minilm_lab.training.sharding import NAME, Sharded, WholeAgain
 
 log = logging.getLogger(__name__)
 GROUP = (FOLLOWS, "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -70,9 +71,20 @@ class Training:
     callbacks: Sequence[pl.Callback] = ()
 
 
-def _environment() -> list[LightningEnvironment]:
-    """Lightning takes an allocation's variables for processes that are there; where none were started, it must not."""
-    return [LightningEnvironment()] if launcher() in (None, "lab") else []
+def _strategy(settings: TrainerSettings) -> Any:
+    if settings.strategy != NAME:
+        return settings.strategy
+    return Sharded() if settings.devices > 1 else "auto"  # one device has nothing to share out
+
+
+def _environment() -> list[ClusterEnvironment]:
+    """Lightning takes an allocation's variables for processes that are there; where none were started, it must not.
+
+    Nor may it queue a job again by itself: its checkpoint would be none of the lab's.
+    """
+    if launcher() in (None, "lab"):
+        return [LightningEnvironment()]
+    return [SLURMEnvironment(auto_requeue=False)] if launcher() == "srun" else []
 
 
 def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: Sequence[Any] = ()) -> None:
@@ -97,7 +109,7 @@ def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: S
     trainer = _quiet_trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        strategy=settings.strategy,
+        strategy=_strategy(settings),
         precision=precision_of(impl, settings.accelerator),
         accumulate_grad_batches=settings.accumulate,
         max_steps=steps,
@@ -110,6 +122,7 @@ def fit(training: Training, folder: Path, journal: Journal, how: How, loggers: S
             Progress(journal, folder.name),
             *training.callbacks,
             Checkpoints(checkpoints, every, lambda: before + time.monotonic() - began, settings.log_every),
+            WholeAgain(),
         ],
         plugins=[AtomicCheckpointIO(folder), *_environment()],
         enable_checkpointing=False,

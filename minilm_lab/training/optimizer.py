@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -11,22 +12,30 @@ import torch
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
+from minilm_lab.errors import LabError
 from minilm_lab.training.settings import Optim
+from minilm_lab.training.sharding import NAME, clipped, is_sharded
 
 
-def configure(module: nn.Module, optim: Optim, steps: int, fused: bool) -> dict[str, Any]:
+def configure(
+    module: nn.Module, optim: Optim, steps: int, fused: bool, dimensions: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Return Lightning's optimizer dictionary for the trainable parameters of `module`.
 
-    Biases and LayerNorm (every parameter with fewer than two dimensions) have no weight decay.
+    Biases and LayerNorm (every parameter with fewer than two dimensions) have no weight decay. dimensions: of the
+    parameters by name, where they are shared out over processes by now (a share has one); None: as they are.
     """
-    trained = [p for p in module.parameters() if p.requires_grad]
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    trained = [p for _, p in named]
+    whole = {name: p.ndim for name, p in named} | dict(dimensions or {})
+    flat = {p for name, p in named if whole[name] < 2}
     matrices = _matrices_of_layers(module) if optim.optimizer == "muon" else set()
     groups = [
         {
-            "params": [p for p in trained if p.ndim > 1 and p not in matrices],
+            "params": [p for p in trained if p not in flat and p not in matrices],
             "weight_decay": optim.weight_decay,
         },
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p in flat], "weight_decay": 0.0},
     ]
     first, second = optim.betas
     adamw = torch.optim.AdamW(groups, lr=optim.lr, betas=(first, second), eps=optim.eps, fused=fused)
@@ -90,6 +99,16 @@ class Optimised(pl.LightningModule, ABC):
         self.optim, self.steps, self.fused = optim, steps, fused
         self.gradient_norm: Tensor | None = None
         """Of the present step, before clipping; on the device."""
+        self.dimensions: dict[str, int] = {}
+
+    def setup(self, stage: str) -> None:
+        """Called before a strategy takes the weights apart."""
+        self.dimensions = {name: parameter.ndim for name, parameter in self.named_parameters()}
+        if self.optim.optimizer == "muon" and is_sharded(self.trainer):
+            raise LabError(
+                f"trainer.strategy={NAME} gives each process a part of a matrix, and optimizer=muon needs all of it: "
+                "use trainer.strategy=ddp, or optimizer=adamw"
+            )
 
     @abstractmethod
     def terms(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -121,12 +140,15 @@ class Optimised(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and the linear schedule over `steps`."""
-        return configure(self, self.optim, self.steps, self.fused)
+        return configure(self, self.optim, self.steps, self.fused, self.dimensions)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip here: Lightning refuses a fused optimizer under autocast, although bf16 needs no unscaling."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        if self.optim.clip:
+        shared = clipped(self, self.optim.clip or math.inf)
+        if shared is not None:
+            self.gradient_norm = shared
+        elif self.optim.clip:
             self.gradient_norm = torch.nn.utils.clip_grad_norm_(trained, self.optim.clip)
         else:  # for the guards: what is not finite is found before it is in a checkpoint
             self.gradient_norm = torch.nn.utils.get_total_norm(

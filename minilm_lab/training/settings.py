@@ -214,7 +214,7 @@ class TrainerSettings:
     devices: int = 1
     """Devices of one run."""
     strategy: str = "auto"
-    """auto or a strategy of Lightning, such as ddp."""
+    """auto, ddp, fsdp (shares out gradients and the optimizer's state), or another strategy of Lightning."""
     accumulate: int = 1
     """Micro-batches a step; scale.batch_size is shared out among them."""
     log_every: int = 10

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import yaml
 from commands.test_launchers import use_experiments
 from lab import Lab
-from training.helpers import lines, only_run, reached, record
+from training.helpers import column, lines, only_run, reached, record
 
 from .cluster import Cluster
 
@@ -138,3 +140,26 @@ def test_a_job_is_pre_empted_and_goes_on_under_the_same_identity(
     assert f"resuming {run.name} from step {stopped} of 600" in logs
     assert "Traceback" not in logs
     assert lines(run) == undisturbed(lab, long(tiny), tmp_path)
+
+
+def test_two_tasks_of_srun_are_one_run(cluster: Cluster, lab: Lab, tiny: list[str], tmp_path: Path) -> None:
+    words = [*(w for w in tiny if not w.startswith("paths.runs")), "student.dropout=0"]
+    shared = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+    srun = ["srun", "--partition=normal", "--ntasks=2", "--ntasks-per-node=2", "--label", sys.executable]
+    command = [*srun, "-m", "minilm_lab", "distill", *words, *shared, f"paths.runs={tmp_path / 'two'}"]
+    made = subprocess.run(
+        command,
+        env={**cluster.env, **cluster.settings},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert made.returncode == 0, made.stderr
+    alone = lab.run("distill", *words, f"paths.runs={tmp_path / 'one'}")
+    assert alone.code == 0, alone.err
+    run, other = only_run(tmp_path / "two", "distill"), only_run(tmp_path / "one", "distill")
+    assert run.name == other.name
+    assert column(run, "loss") == pytest.approx(column(other, "loss"), rel=1e-4)
+    # Each is one half of every batch: alone, both would have seen all of it.
+    assert record(run)["tokens_seen"] == record(other)["tokens_seen"]

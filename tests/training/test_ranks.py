@@ -13,15 +13,20 @@ from safetensors.torch import load_file
 
 from .helpers import column, kill_at, lines, only_run, record
 
+SHARED_OUT = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=fsdp"]
 TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_the_same_global_batch(tiny: list[str], lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [TWO, SHARED_OUT], ids=["ddp", "fsdp"])
+def test_two_processes_are_one_with_the_same_global_batch(
+    tiny: list[str], lab: Lab, tmp_path: Path, how: list[str]
+) -> None:
     words = [*(w for w in tiny if not w.startswith("paths.runs")), "student.dropout=0"]
+    words.append("optim.weight_decay=5")  # so much that it would be seen if other parameters had it
     one, two = tmp_path / "one", tmp_path / "two"
     assert lab.run("distill", *words, f"paths.runs={one}").code == 0
-    finished = lab.run("distill", *words, *TWO, f"paths.runs={two}")
+    finished = lab.run("distill", *words, *how, f"paths.runs={two}")
     assert finished.code == 0, finished.err
     alone, shared = only_run(one, "distill"), only_run(two, "distill")
     assert alone.name == shared.name  # devices are not part of what is computed
@@ -33,15 +38,23 @@ def test_two_processes_are_one_with_the_same_global_batch(tiny: list[str], lab: 
 
 
 @pytest.mark.slow
-def test_a_run_killed_on_two_processes_goes_on_on_one(tiny: list[str], lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(TWO, []), (SHARED_OUT, []), ([], SHARED_OUT)],
+    ids=["ddp then one", "fsdp then one", "one then fsdp"],
+)
+def test_a_run_killed_on_so_many_processes_goes_on_on_others(
+    tiny: list[str], lab: Lab, tmp_path: Path, first: list[str], then: list[str]
+) -> None:
     words = [w for w in tiny if not w.startswith(("paths.runs", "scale.steps"))]
     words += ["student.dropout=0", "scale.steps=30", "trainer.checkpoint_every=5"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert lab.run("distill", *words, f"paths.runs={one}").code == 0
-    running = lab.start("distill", *words, *TWO, f"paths.runs={two}")
+    running = lab.start("distill", *words, *first, f"paths.runs={two}")
     kill_at(running, two, "distill", 12)
     running.finish()
-    assert lab.run("distill", *words, f"paths.runs={two}").code == 0
+    finished = lab.run("distill", *words, *then, f"paths.runs={two}")
+    assert finished.code == 0 and "from step 10" in finished.err, finished.err
     alone, resumed = only_run(one, "distill"), only_run(two, "distill")
     assert [line["step"] for line in lines(resumed)] == [line["step"] for line in lines(alone)]
     assert column(resumed, "loss") == pytest.approx(column(alone, "loss"), rel=1e-4)
