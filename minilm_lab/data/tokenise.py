@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-#: Characters a batch. Large enough for all threads, small enough for memory (about 100 bytes a character).
-BATCH_CHARACTERS = 2_000_000
+#: Characters a batch. Large enough for all threads, small enough for memory (about 100 bytes a character; two at a time).
+BATCH_CHARACTERS = 1_000_000
 #: Longer documents are tokenised piece by piece: one text is one thread's work, and may be gigabytes long.
 PIECE_CHARACTERS = 50_000
 
@@ -39,8 +40,29 @@ def tokenise(
     """Tokenise `documents` with the threads of a fast tokenizer; `piece` and `batch` are in characters.
 
     specials: whether "[MASK]" written in a text is the mask token; else it is text like any other.
+
+    While the caller takes a batch to blocks, the tokenizer's threads are at the next: they need no Python.
     """
     _stay_quiet_in_forks()
+    with ThreadPoolExecutor(1) as ahead:
+        waiting: Future[TokenBatch] | None = None
+        for texts, first, characters in _batches(documents, piece, batch):
+            coming = ahead.submit(_tokenised, texts, first, characters, tokenizer, specials)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+def _tokenised(
+    texts: list[str], first: list[bool], characters: int, tokenizer: Any, specials: bool
+) -> TokenBatch:
+    return TokenBatch(_token_ids(texts, tokenizer, specials), first, characters)
+
+
+def _batches(documents: Iterable[str], piece: int, batch: int) -> Iterator[tuple[list[str], list[bool], int]]:
+    """Pieces of text, whether each begins a document, and how many characters they are together."""
     texts: list[str] = []
     first: list[bool] = []
     characters = 0
@@ -50,10 +72,10 @@ def tokenise(
             first.append(number == 0)
             characters += len(text)
             if characters >= batch:
-                yield TokenBatch(_token_ids(texts, tokenizer, specials), first, characters)
+                yield texts, first, characters
                 texts, first, characters = [], [], 0
     if texts:
-        yield TokenBatch(_token_ids(texts, tokenizer, specials), first, characters)
+        yield texts, first, characters
 
 
 def pieces(document: str, limit: int) -> Iterator[str]:
@@ -75,18 +97,12 @@ def pieces(document: str, limit: int) -> Iterator[str]:
 
 
 def _token_ids(texts: list[str], tokenizer: Any, specials: bool) -> list[list[int]]:
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=not specials,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # longer than the model's positions is right here
-    )
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
+    # Not through the tokenizer's own call: it makes a dictionary of lists of each text, under Python's lock.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = not specials
+    return [text.ids for text in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 @functools.cache

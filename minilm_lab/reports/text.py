@@ -82,6 +82,8 @@ def caption_sentences(table: Table) -> list[str]:
 def one_line(text: str) -> str:
     """Return `text` on one line, with control characters (terminal escapes among them) made visible as ``�``."""
     words = " ".join(text.split())
+    if words.isprintable():
+        return words
     return "".join(char if char.isprintable() else "\ufffd" for char in words)
 
 

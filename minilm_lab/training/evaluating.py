@@ -13,7 +13,7 @@ from minilm_lab.errors import LabError
 from minilm_lab.evaluation.result import Result
 from minilm_lab.models.encoder import evaluating
 from minilm_lab.training.callbacks import Journal
-from minilm_lab.training.sharding import whole_weights
+from minilm_lab.training.sharding import whole_state, whole_weights
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Evaluating(pl.Callback):
             results |= {name: _evaluate(trainer, module, each) for name, each in self.chosen.items()}
             self.kept = {"step": step, "results": {name: _plain(result) for name, result in results.items()}}
             if self.keep_weights:
-                weights = trainer.strategy.lightning_module_state_dict()
+                weights = whole_state(trainer, module)
                 self.kept["weights"] = {name: x.detach().cpu().clone() for name, x in weights.items()}
         if scores := _scores(results):
             epoch = {} if self.epoch is None else {"epoch": step // self.epoch}

@@ -153,6 +153,11 @@ def whole_weights(trainer: pl.Trainer) -> Iterator[None]:
         yield
 
 
+def whole_state(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+    """The module's own state, with whole weights; every process of the run must ask for it."""
+    return trainer.strategy.lightning_module_state_dict() if is_sharded(trainer) else module.state_dict()
+
+
 def clipped(module: pl.LightningModule, norm: float) -> Tensor | None:
     """Clip the gradient that is shared out over processes to `norm`; its norm before, or None: it is not shared out."""
     strategy = module.trainer.strategy

@@ -30,7 +30,12 @@ class Lines:
 def trainer(steps: int, rank: int = 0, world: int = 1) -> Any:
     plugin = SimpleNamespace(forward_context=nullcontext)
     return SimpleNamespace(
-        global_step=0, max_steps=steps, global_rank=rank, world_size=world, precision_plugin=plugin
+        global_step=0,
+        max_steps=steps,
+        global_rank=rank,
+        world_size=world,
+        precision_plugin=plugin,
+        strategy=None,
     )
 
 
