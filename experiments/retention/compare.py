@@ -48,7 +48,7 @@ def ours(args: argparse.Namespace, words: list[str]) -> tuple[Path, float]:
 def theirs(args: argparse.Namespace, seconds: float, out: Path) -> dict[str, Any]:
     """Train by the library's recipe for `seconds` and save to `out`."""
     import torch
-    from datasets import IterableDataset
+    from datasets import Features, IterableDataset, List, Value
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
@@ -59,7 +59,6 @@ def theirs(args: argparse.Namespace, seconds: float, out: Path) -> dict[str, Any
     torch.set_num_threads(args.threads)
     folder = str(embedded_model("all_minilm_l6", Path(args.cache)))
     teacher = SentenceTransformer(folder, device="cpu")
-    texts = _texts(args)
 
     def student() -> SentenceTransformer:
         model = SentenceTransformer(folder, device="cpu")
@@ -68,7 +67,10 @@ def theirs(args: argparse.Namespace, seconds: float, out: Path) -> dict[str, Any
         body.config.num_hidden_layers = len(KEPT)
         return model
 
+    features = Features({"sentence": Value("string"), "label": List(Value("float32"))})
+
     def rows() -> Iterator[dict[str, Any]]:
+        texts = _texts(args)
         while chunk := list(islice(texts, 20 * BATCH)):
             for text, vector in zip(chunk, teacher.encode(chunk, batch_size=BATCH), strict=True):
                 yield {"sentence": text, "label": vector}
@@ -91,7 +93,7 @@ def theirs(args: argparse.Namespace, seconds: float, out: Path) -> dict[str, Any
         SentenceTransformerTrainer(
             model=model,
             args=settings,
-            train_dataset=IterableDataset.from_generator(rows),
+            train_dataset=IterableDataset.from_generator(rows, features),
             loss=losses.MSELoss(model),
         ).train()
         return time.process_time() - started
