@@ -1,4 +1,4 @@
-"""What grows how (docs/speed.md): `python -m tests.benchmarks.growth records|corpus|reading` from the checkout, by hand."""
+"""What grows how (docs/speed.md): `python -m tests.benchmarks.growth records|corpus|reading|step` from the checkout, by hand."""
 
 from __future__ import annotations
 
@@ -116,9 +116,49 @@ def reading(megabytes: list[float], rounds: int) -> None:
             print(f"| {size:g} | {64 * 200 * 128 / taken / 1e6:.0f} |")
 
 
+def step(rounds: int) -> None:
+    """A distillation step of random models on one thread: processor time (others on the machine do not count), memory."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from minilm_lab.benchmarks import measure
+    from minilm_lab.benchmarks.machine import peak_bytes
+    from minilm_lab.benchmarks.step import Shape, Step, Variant
+
+    def model(layers: int, width: int) -> BertModel:
+        sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": 12}
+        return BertModel(BertConfig(num_hidden_layers=layers, max_position_embeddings=512, **sizes))
+
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    base = {"length": 128, "heads": 12, "depth": 3, "width": 384}
+    cases = [base]
+    for name, values in (("length", (256, 512)), ("heads", (24, 48)), ("depth", (6, 12)), ("width", (768,))):
+        cases += [{**base, name: value} for value in values]
+    print("| length | heads | student's layers | width | operations, G | processor, s | memory, MB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for case in cases:
+        teacher, student = model(2 * case["depth"], case["width"]), model(case["depth"], case["width"])
+        shape = Shape(4, case["length"], case["heads"])
+        models = measure.Models(teacher, student, 2 * case["depth"], 30522)
+        operations = measure.useful_operations(models, shape)
+        work = Step(Variant("blockwise"), teacher, student, models.layer, shape, device)
+        ids = torch.randint(5, 30522, (shape.batch, shape.length), generator=torch.Generator().manual_seed(0))
+        taken = []
+        for _ in range(rounds + 1):
+            start = time.process_time()
+            work.run(ids)
+            taken.append(time.process_time() - start)
+        memory = peak_bytes(lambda: work.run(ids), device)  # noqa: B023
+        numbers = " | ".join(str(case[name]) for name in ("length", "heads", "depth", "width"))
+        print(
+            f"| {numbers} | {operations / 1e9:.0f} | {min(taken[1:]):.2f} | {memory / 1e6:.0f} |", flush=True
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["records", "corpus", "reading"])
+    parser.add_argument("what", choices=["records", "corpus", "reading", "step"])
     parser.add_argument("sizes", nargs="*", type=float)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -126,5 +166,7 @@ if __name__ == "__main__":
         records([int(size) for size in asked.sizes or [1000, 10_000]], asked.rounds)
     elif asked.what == "corpus":
         corpus(asked.sizes or [3, 30], asked.rounds)
+    elif asked.what == "step":
+        step(asked.rounds)
     else:
         reading(asked.sizes or [10, 300], asked.rounds)
