@@ -64,6 +64,13 @@ knowledge: $(READY) ## What a decoder keeps of its keys and knowledge, and nine 
 author: $(READY) ## How small can an e-commerce author get: floors, teacher, half of its layers (docs/authoring.md)
 	$(LAB) table name=authoring $(ARGS)
 
+.PHONY: merrec
+merrec: $(READY) ## A generated marketplace: its statistics, titles by teacher and students, the released code's faults (docs/merrec.md)
+	$(LAB) merrec users=4000
+	$(LAB) table name=merrec $(ARGS)
+	$(LAB) table name=merrec_defects $(ARGS)
+	$(LAB) table name=merrec_clicks_defects $(ARGS)
+
 table: $(READY) ## Run what a table misses and render it: make table NAME=wikipedia_half_depth ARGS="paths.hub=…"
 	$(LAB) table name=$(NAME) $(ARGS)
 

@@ -77,18 +77,31 @@ def train(data: Log, parts: Cut, titles: Tensor | None, ids: bool, settings: Tra
         pool = torch.from_numpy(np.flatnonzero(parts.known))
         optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
         model.train()
-        steps = math.ceil(len(rows) / settings.batch)
+        sizes = (rows >= 0).sum(dim=1)
         for epoch in range(settings.epochs):
-            order, total = torch.randperm(len(rows)), 0.0
-            for step in range(steps):
-                batch = rows[order[step * settings.batch : (step + 1) * settings.batch]]
+            total, batches = 0.0, by_length(sizes, settings.batch)
+            for numbers in batches:
+                batch = rows[numbers]
+                if settings.model != "gru4rec":  # its state would begin elsewhere than in use
+                    batch = batch[:, -max(2, int(sizes[numbers].max())) :]
                 value = step_loss(model, batch, pool, settings.negatives)
                 optimiser.zero_grad()
                 value.backward()
                 optimiser.step()
                 total += float(value.detach())
-            log.info("merrec: %s epoch %d, loss %.3f", settings.model, epoch + 1, total / steps)
+            log.info("merrec: %s epoch %d, loss %.3f", settings.model, epoch + 1, total / len(batches))
         return model.eval()
+
+
+def by_length(sizes: Tensor, batch: int) -> list[Tensor]:
+    """Numbers of rows in batches of similar length, drawn anew each time: most sessions are short, and empty places cost.
+
+    Sorted within stretches of 16 batches, so that who stands together is drawn too.
+    """
+    pieces: list[Tensor] = []
+    for stretch in torch.randperm(len(sizes)).split(16 * batch):
+        pieces += stretch[sizes[stretch].argsort(stable=True)].split(batch)
+    return [pieces[number] for number in torch.randperm(len(pieces)).tolist()]
 
 
 def scaled(titles: Tensor) -> Tensor:

@@ -163,3 +163,30 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(LabError, match="negatives=0"):
         training.Training(negatives=0)
     assert sequences.MODELS == ("gru4rec", "sasrec", "bert4rec")
+
+
+def test_an_early_exit_is_the_shallower_model() -> None:
+    deep, shallow = model("sasrec", blocks=4), model("sasrec", blocks=2)
+    shallow.load_state_dict({name: value for name, value in deep.state_dict().items() if not name.startswith(("blocks.2", "blocks.3"))})  # fmt: skip
+    rows = history([1, 2, 3], [4, 5, 6, 7])
+    assert torch.equal(deep.next(rows, [0, 1]), shallow.next(rows))
+    assert not torch.allclose(deep.next(rows, [0, 2]), shallow.next(rows))
+    assert torch.equal(deep.next(rows, [0, 1, 2, 3]), deep.next(rows))
+
+
+def test_batches_hold_every_row_once_and_similar_lengths() -> None:
+    sizes = torch.randint(2, 21, (1000,), generator=torch.Generator().manual_seed(0))
+    batches = training.by_length(sizes, 32)
+    assert sorted(torch.cat(batches).tolist()) == list(range(1000))
+    assert max(len(batch) for batch in batches) == 32
+    spread = [int(sizes[batch].max() - sizes[batch].min()) for batch in batches]
+    assert np.mean(spread) < 4
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
+def test_empty_places_in_front_may_be_left_out(name: str) -> None:
+    of = model(name)
+    rows = history([1, 2, 3], [4, 5, 6])
+    hidden = torch.zeros_like(rows, dtype=torch.bool) if name == "bert4rec" else None
+    short = None if hidden is None else hidden[:, -3:]
+    assert torch.allclose(of(rows, hidden)[:, -3:], of(rows[:, -3:], short), atol=1e-6)
