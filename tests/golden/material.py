@@ -27,7 +27,7 @@ WORDS = [
 
 
 def write(folder: Path) -> None:
-    """Everything, in sub-folders of `folder`: bert, llama, llama_lm, text.txt, class, value, pair, tags, span, target."""
+    """Everything, in sub-folders of `folder`: bert, llama, llama_lm, llama_end, text.txt, instruct, class, value, pair, tags, span, target."""
     shape = {"num_hidden_layers": 4, "hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96}
     # Larger initial weights than usual: relations of a random model are nearly uniform otherwise.
     shape |= {"vocab_size": len(SPECIAL) + len(WORDS), "max_position_embeddings": 64}
@@ -36,6 +36,7 @@ def write(folder: Path) -> None:
     _save(folder / "llama", LlamaModel, LlamaConfig(**shape, **spread, num_key_value_heads=2))
     tied = {"num_key_value_heads": 2, "tie_word_embeddings": True}
     _save(folder / "llama_lm", LlamaForCausalLM, LlamaConfig(**shape, **spread, **tied))
+    _save(folder / "llama_end", LlamaForCausalLM, LlamaConfig(**shape, **spread, **tied), eos_token="[SEP]")
     draw = random.Random(5)
     text = [" ".join(_words(draw, 6, 20)) for _ in range(80)]
     (folder / "text.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
@@ -48,9 +49,10 @@ def write(folder: Path) -> None:
     ):
         _rows(folder / name, [row(draw) for _ in range(80)], [row(draw) for _ in range(16)])
     _rows(folder / "span", [_span(draw, n) for n in range(80)], [_span(draw, n) for n in range(80, 96)])
+    _rows(folder / "instruct", [_instruct(draw) for _ in range(80)], [_instruct(draw) for _ in range(16)])
 
 
-def _save(folder: Path, kind: type[PreTrainedModel], config: Any) -> None:
+def _save(folder: Path, kind: type[PreTrainedModel], config: Any, **more: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(17)
         model = kind(config)
@@ -63,7 +65,7 @@ def _save(folder: Path, kind: type[PreTrainedModel], config: Any) -> None:
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     specials = dict(zip(names, SPECIAL, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials, **more).save_pretrained(folder)
 
 
 def _words(draw: random.Random, least: int, most: int) -> list[str]:
@@ -103,6 +105,11 @@ def _span(draw: random.Random, number: int) -> dict[str, Any]:
         "answer_start": [len(" ".join([*words[:place], ""]))],
     }
     return {"id": str(number), "question": words[place], "context": " ".join(words), "answers": answer}
+
+
+def _instruct(draw: random.Random) -> dict[str, Any]:
+    words = _words(draw, 4, 10)
+    return {"instruction": "ban", "input": " ".join(words), "output": " ".join(sorted(words)[:3])}
 
 
 def _rows(folder: Path, train: Sequence[dict[str, Any]], dev: Sequence[dict[str, Any]]) -> None:

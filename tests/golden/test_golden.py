@@ -89,6 +89,10 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "token_classification": ("bert", ["finetune", "task=token_classification", "task.path=tags"]),
     "span": ("bert", ["finetune", "task=span_qa", "task.path=span", "task.stride=16", "task.max_question=8"]),
     "generation": ("bert", ["finetune", "task=generation", "task.path=target", "task.target_length=12"]),
+    "instructions": (
+        "llama_end",
+        ["finetune", "task=instructions", "task.path=instruct", "task.target_length=12"],
+    ),
 }
 
 
