@@ -103,6 +103,14 @@ def test_titles_are_read_once_for_the_same_weights(tmp_path: Path) -> None:
         assert other.read == len(texts)
 
 
+def test_a_head_that_nothing_reads_does_not_count() -> None:
+    first, second = Counting(), Counting()
+    for encoder in (first, second):  # as the library does where a checkpoint lacks it
+        encoder.body.pooler = torch.nn.Linear(3, 3)
+    assert not torch.equal(first.body.pooler.weight, second.body.pooler.weight)
+    assert vectors.weights_of(first) == vectors.weights_of(second) != vectors.weights_of(Counting(2.0))  # type: ignore[arg-type]
+
+
 def test_the_identity_is_of_what_decides(cache: Path) -> None:
     first = prepared(cache, titles="words").identity()
     assert prepared(cache, titles="words", batch_size=7, memory="1GB").identity() == first
