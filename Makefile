@@ -29,7 +29,7 @@ CHOICES  = $(or $(launcher_$(LAUNCHER)),$(error LAUNCHER=$(LAUNCHER): choose loc
 	$(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),scale.seeds=$(SEEDS)) $(if $(TEACHER),teacher=$(TEACHER)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo halve knowledge table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
+.PHONY: help setup demo halve knowledge movies table table-dry tables ablations report dashboard sync runs bench test reliability lint format docs docs-serve smoke clean \
 	table4 table12 $(TABLES) $(TABLES:%=%-dry) $(ABLATIONS) $(ABLATIONS:%=%-dry)
 
 help: ## List the targets
@@ -70,6 +70,10 @@ merrec: $(READY) ## A generated marketplace: its statistics, titles by teacher a
 	$(LAB) table name=merrec $(ARGS)
 	$(LAB) table name=merrec_defects $(ARGS)
 	$(LAB) table name=merrec_clicks_defects $(ARGS)
+
+movies: $(READY) ## Who will come to a film that is not out yet: baselines, teacher, student, out of packages (docs/movies.md)
+	$(LAB) table name=movies $(ARGS)
+	$(LAB) recommend source=all_minilm_l6 'text="A comet will hit the earth. Two former lovers have one night to say what they never said."' 'genres=[Drama,Romance]'
 
 table: $(READY) ## Run what a table misses and render it: make table NAME=wikipedia_half_depth ARGS="paths.hub=…"
 	$(LAB) table name=$(NAME) $(ARGS)

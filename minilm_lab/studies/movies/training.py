@@ -36,19 +36,10 @@ class Negatives(StrEnum):
     """All movies trained on."""
 
 
-class Tower(StrEnum):
-    """Whether the encoder itself is trained."""
-
-    frozen = "frozen"
-    tuned = "tuned"
-
-
 @dataclass
 class Training:
     """Settings of the scorers `cml`, `softmax` and `text_bpr`: what is learned is where a movie's text lies."""
 
-    tower: Tower = Tower.frozen
-    """frozen | tuned: the encoder is trained too (slow)."""
     network: Network = Network.linear
     """linear | mlp: x + Wx, or x + W·relu(Vx), on the unit sphere; W is 0 at the start."""
     user: User = User.mean
@@ -71,11 +62,9 @@ class Training:
     """Passes over the interactions; 0 to this many are chosen from."""
     batch_size: int = 4096
     """Interactions a step."""
-    steps: int = 100
-    """Of a tuned tower: steps in place of epochs, of which every quarter is looked at."""
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("epochs", 0), ("batch_size", 2), ("steps", 4)):
+        for name, least in (("count", 1), ("epochs", 0), ("batch_size", 2)):
             if getattr(self, name) < least:
                 raise LabError(f"evaluator.training.{name}={getattr(self, name)} must be at least {least}.")
         for name in ("temperature", "margin"):
