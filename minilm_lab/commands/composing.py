@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,27 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def of_command(command: str, words: Sequence[str]) -> list[str]:
-    """The words of `author`, whose `task` is one of a shop's five, not of the group of what is trained; others' as they are."""
+    """The words of `author` as Hydra takes them, others' as they are.
+
+    Its `task` is one of a shop's five, not of the group of what is trained; and its features are texts, whatever is in them.
+    """
     if command != "author":
         return list(words)
-    return [f"write{word.removeprefix('task')}" if word.startswith("task=") else word for word in words]
+    from minilm_lab.studies.authoring.spec import FEATURES
+
+    return [_of_author(word, FEATURES) for word in words]
+
+
+def _of_author(word: str, features: Container[str]) -> str:
+    key, equals, value = word.partition("=")
+    if key == "task" and equals:
+        return f"write={value}"
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    if key not in features or quoted or value in ("", "null"):
+        return word
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    # "${" would be read as a reference to another setting.
+    return f"{key}='" + escaped.replace("${", "\\${") + "'"
 
 
 def expand(overrides: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from lab import Lab
 from tasks.instructions.material import model_of, save, tokenizer_of
 
+from minilm_lab.commands.composing import compose_command
 from minilm_lab.errors import LabError
 from minilm_lab.models.language_model import LanguageModel
 from minilm_lab.studies.authoring.author import Author, record_of
@@ -45,6 +46,25 @@ def test_a_batch_is_written_as_each_alone() -> None:
     assert all(0 <= text.grounding <= 1 for text in together)
     with pytest.raises(LabError, match="larger length"):
         Author(model, "Write.", length=20, target_length=12).write(records)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "oak, 12 W LED",
+        '14" Laptop (2023) [new]',
+        "it's {here}",
+        "a=b: c",
+        "3",
+        "yes",
+        "50% \\ off",
+        "costs ${5} or $6",
+        "é – ü",
+    ],
+)
+def test_features_are_texts_whatever_is_in_them(text: str) -> None:
+    cfg = compose_command("author", ["source=x", "task=ads", f"features={text}"])
+    assert str(cfg.features) == text and cfg.write == "ads" and cfg.title is None
 
 
 def test_from_the_command_line(lab: Lab, tmp_path: Path) -> None:
