@@ -63,10 +63,12 @@ def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def of_command(command: str, words: Sequence[str]) -> list[str]:
-    """The words of `author` as Hydra takes them, others' as they are.
+    """The words of `author` and `inspect` as Hydra takes them, others' as they are.
 
-    Its `task` is one of a shop's five, not of the group of what is trained; and its features are texts, whatever is in them.
+    The `task` of `author` is one of a shop's five, not of the group of what is trained; and its features are texts, whatever is in them.
     """
+    if command == "inspect":  # a task is there only where one is named
+        return [f"+{word}" if word.startswith("task=") else word for word in words]
     if command != "author":
         return list(words)
     from minilm_lab.studies.authoring.spec import FEATURES
