@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 
 from minilm_lab.commands.cli import COMMANDS
-from minilm_lab.commands.composing import compose_command
+from minilm_lab.commands.composing import compose_command, of_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +51,8 @@ def test_a_command_composes(line: str) -> None:
         return
     assert command in COMMANDS
     # A flag of Hydra is not an override; of a multirun, each value of each setting is composed by itself.
-    parsed = OverridesParser.create().parse_overrides(
-        [word for word in overrides if not word.startswith("-")]
-    )
+    words = of_command(command, [word for word in overrides if not word.startswith("-")])
+    parsed = OverridesParser.create().parse_overrides(words)
     single = [one.input_line for one in parsed if not one.is_sweep_override()]
     compose_command(command, single)
     for swept in (one for one in parsed if one.is_sweep_override()):
