@@ -105,6 +105,18 @@ def section(cfg: DictConfig, key: str) -> Any:
     return build(node, key)
 
 
+def option(values: Mapping[str, Any], group: str, where: str) -> Any:
+    """The object of a file of conf/`group` that stands inside of another option; `where` names it in messages."""
+    settings = {str(key): value for key, value in values.items()}
+    target = settings.pop("_target_", None)
+    if target is None:
+        raise LabError(f"{where} has no _target_; write {group}@{where}=<a file of conf/{group}>.")
+    schema = locate(str(target), where)
+    if KINDS[group] not in [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]:
+        raise LabError(f"{where}={target} is not a {group}.")
+    return from_values(schema, settings, where)
+
+
 def from_values(schema: type[Any], values: Mapping[Any, Any], key: str) -> Any:
     """Construct the dataclass `schema` from plain `values`; every error names the key and its value."""
     known = {field.name: field for field in dataclasses.fields(schema) if field.init}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
-
-from minilm_lab.config import from_values, locate
-from minilm_lab.errors import LabError
 
 
 class Packing(StrEnum):
@@ -62,16 +59,3 @@ class Corpus(ABC):
         It depends on content, versions and the fields that choose documents; not on where a file lies nor on
         `name` and `packing`. Arguments and errors as for `documents`.
         """
-
-
-def corpus_of(values: Mapping[str, Any], where: str) -> Corpus:
-    """The corpus of these settings, a file of conf/corpus with its `_target_`; `where` names them in messages."""
-    settings = dict(values)
-    target = settings.pop("_target_", None)
-    if target is None:
-        raise LabError(f"{where} has no _target_; write corpus@{where}=<a file of conf/corpus>.")
-    schema = locate(str(target), where)
-    if not issubclass(schema, Corpus):
-        raise LabError(f"{where}={target} is not a corpus.")
-    corpus: Corpus = from_values(schema, settings, where)
-    return corpus

@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from minilm_lab.config import option
 from minilm_lab.data.checksum import settings_checksum
-from minilm_lab.data.corpus import Corpus, corpus_of
+from minilm_lab.data.corpus import Corpus
 from minilm_lab.errors import LabError
 from minilm_lab.locks import locked
 from minilm_lab.models.decoding import Decoding
@@ -57,7 +58,7 @@ class WrittenCorpus(Corpus):
         for setting in ("texts", "prompt"):
             if getattr(self, setting) < 1:
                 raise LabError(f"corpus.{setting}={getattr(self, setting)} must be 1 or more.")
-        self._prompts = corpus_of(self.corpus, "corpus.corpus")
+        self._prompts = option(self.corpus, "corpus", "corpus.corpus")
         self._decoding = Decoding(
             self.method, self.length, self.temperature, self.top_p, self.seed, self.beams
         )

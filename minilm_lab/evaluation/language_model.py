@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
 import torch
 
-from minilm_lab.data.corpus import corpus_of
+from minilm_lab.config import option
 from minilm_lab.errors import LabError
 from minilm_lab.evaluation.on_language_model import OfLanguageModel
 from minilm_lab.evaluation.result import Result
@@ -61,7 +61,7 @@ class LanguageModelScores(OfLanguageModel):
             raise LabError(
                 f"evaluator.context={self.context} must be less than evaluator.length={self.length}: the rest is scored"
             )
-        self._corpus = corpus_of(self.corpus, "evaluator.corpus")
+        self._corpus = option(self.corpus, "corpus", "evaluator.corpus")
         self._text = ""
         self._other: Model | None = None
         self._reference: LanguageModel | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from minilm_lab.config import KINDS, from_values, locate
+from minilm_lab.config import option
 from minilm_lab.errors import LabError
 from minilm_lab.evaluation.base import Evaluator
 from minilm_lab.models.families import positions_of
@@ -100,11 +100,4 @@ class OfEncoder(EncoderSettings, OnTask):
 
 def task_of(values: Mapping[str, Any], where: str = "evaluator.task") -> Any:
     """The task of these settings: tasks stand above evaluators, which know one by what it offers."""
-    fields = {str(key): value for key, value in values.items()}
-    target = fields.pop("_target_", None)
-    if target is None:
-        raise LabError(f"{where} has no _target_; write task@{where}=<a file of conf/task>.")
-    schema = locate(str(target), where)
-    if KINDS["task"] not in [f"{base.__module__}.{base.__qualname__}" for base in schema.__mro__]:
-        raise LabError(f"{where}={target} is not a task.")
-    return from_values(schema, fields, where)
+    return option(values, "task", where)
