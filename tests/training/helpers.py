@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from lab import Running
+from lab import Lab, Running
 
 CLOCK = ("time", "tokens_per_second")
 
@@ -48,3 +48,16 @@ def kill_at(running: Running, runs: Path, command: str, step: int, number: int =
     """Send a signal when the journal has come to a step."""
     running.wait_until(lambda: reached(runs, command, step))
     running.signal(number)
+
+
+def killed_beside_whole(lab: Lab, base: list[str], folder: Path) -> tuple[Path, Path]:
+    """The runs of `distill` with the words `base`: one left alone, one killed at its ninth step and started again."""
+    words = [word for word in base if not word.startswith("paths.runs")]
+    whole, cut = folder / "whole", folder / "cut"
+    done = lab.run("distill", *words, f"paths.runs={whole}")
+    assert done.code == 0, done.err
+    running = lab.start("distill", *words, f"paths.runs={cut}")
+    kill_at(running, cut, "distill", 9)
+    running.finish()
+    assert lab.run("distill", *words, f"paths.runs={cut}").code == 0
+    return only_run(whole, "distill"), only_run(cut, "distill")

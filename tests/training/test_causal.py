@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from minilm_lab.models.decoding import Decoding
 from minilm_lab.models.language_model import LanguageModel
 
-from .helpers import kill_at, lines, only_run, record
+from .helpers import killed_beside_whole, lines, record
 from .test_families import words
 
 
@@ -24,15 +24,7 @@ def test_a_killed_run_ends_bit_for_bit_and_its_student_writes(
     teacher = saved_causal(tmp_path / "teacher", num_hidden_layers=4)
     more = ["objective=[minilmv2,lm_kd]", "objective.terms.minilmv2.heads=4", "trainer.checkpoint_every=4"]
     base = words(tiny, teacher, tmp_path, *more, f"student.keys={keys}", "student.dropout=0.1")
-    base = [word for word in base if not word.startswith("paths.runs")]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = lab.run("distill", *base, f"paths.runs={whole}")
-    assert done.code == 0, done.err
-    running = lab.start("distill", *base, f"paths.runs={cut}")
-    kill_at(running, cut, "distill", 9)
-    running.finish()
-    assert lab.run("distill", *base, f"paths.runs={cut}").code == 0
-    undisturbed, resumed = only_run(whole, "distill"), only_run(cut, "distill")
+    undisturbed, resumed = killed_beside_whole(lab, base, tmp_path)
     assert lines(undisturbed) == lines(resumed)
     first, second = (load_file(run / "student" / "model.safetensors") for run in (undisturbed, resumed))
     assert first.keys() == second.keys()

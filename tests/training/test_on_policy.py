@@ -21,7 +21,7 @@ from minilm_lab.objectives.base import OnPolicy, Views
 from minilm_lab.objectives.lm_kd import LMKDObjective
 from minilm_lab.training.on_policy import Writer
 
-from .helpers import kill_at, lines, only_run
+from .helpers import killed_beside_whole, lines
 from .test_families import words
 
 SEED, LENGTH = 7, 14
@@ -114,15 +114,7 @@ def test_a_killed_run_ends_bit_for_bit(tiny: list[str], lab: Lab, tmp_path: Path
     teacher = saved_causal(tmp_path / "teacher", num_hidden_layers=4)
     more = ["objective=lm_kd", "objective.on_policy=0.6", "objective.prompt=3", "trainer.checkpoint_every=4"]
     base = words(tiny, teacher, tmp_path, *more, "student.dropout=0.1")
-    base = [word for word in base if not word.startswith("paths.runs")]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = lab.run("distill", *base, f"paths.runs={whole}")
-    assert done.code == 0, done.err
-    running = lab.start("distill", *base, f"paths.runs={cut}")
-    kill_at(running, cut, "distill", 9)
-    running.finish()
-    assert lab.run("distill", *base, f"paths.runs={cut}").code == 0
-    undisturbed, resumed = only_run(whole, "distill"), only_run(cut, "distill")
+    undisturbed, resumed = killed_beside_whole(lab, base, tmp_path)
     assert lines(undisturbed) == lines(resumed)
     first, second = (load_file(run / "student" / "model.safetensors") for run in (undisturbed, resumed))
     assert all(torch.equal(first[name], second[name]) for name in first)

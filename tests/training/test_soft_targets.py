@@ -17,7 +17,7 @@ from minilm_lab.models.next_token import Top
 from minilm_lab.models.taps import Seen
 from minilm_lab.training.soft_targets import SoftTargets
 
-from .helpers import kill_at, lines, only_run, record
+from .helpers import killed_beside_whole, lines, only_run, record
 from .test_families import words
 
 
@@ -89,16 +89,9 @@ def test_later_epochs_and_other_students_need_no_teacher_and_a_killed_run_ends_b
     more = ["objective=lm_kd", "objective.top_k=8", "trainer.checkpoint_every=4", "scale.steps=16"]
     base = words(tiny, teacher, tmp_path, *more)
     base = [word for word in base if not word.startswith("paths.runs")]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = lab.run("distill", *base, f"paths.runs={whole}")
-    assert done.code == 0, done.err
-    first = record(only_run(whole, "distill"))["soft_targets"]
+    undisturbed, resumed = killed_beside_whole(lab, base, tmp_path)
+    first = record(undisturbed)["soft_targets"]
     assert first["computed"] > 0 and first["read"] > 0  # held-out blocks come more than once
-    running = lab.start("distill", *base, f"paths.runs={cut}")
-    kill_at(running, cut, "distill", 9)
-    running.finish()
-    assert lab.run("distill", *base, f"paths.runs={cut}").code == 0
-    undisturbed, resumed = only_run(whole, "distill"), only_run(cut, "distill")
     assert lines(undisturbed) == lines(resumed)
     one, two = (load_file(run / "student" / "model.safetensors") for run in (undisturbed, resumed))
     assert all(torch.equal(one[name], two[name]) for name in one)
